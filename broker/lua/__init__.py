@@ -1,0 +1,1 @@
+"""The broker's Lua scripts, one file each (package data)."""

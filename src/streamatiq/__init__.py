@@ -1,0 +1,1 @@
+"""Streamatiq: typed events in durable logs on Redis Streams, handled by Dramatiq actors."""

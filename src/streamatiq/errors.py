@@ -1,0 +1,235 @@
+"""Every error that Streamatiq raises, in one tree.
+
+    StreamatiqError
+    ├── ConfigurationError             a setting is unknown, missing or bad (names file and line)
+    ├── EventError
+    │   ├── EventDefinitionError       an Event subclass is declared wrongly, or its type name clashes
+    │   ├── InvalidEvent               a value breaks the event's own rules (names the field and value)
+    │   ├── UnknownEventType           no class is registered for a type name
+    │   ├── EventDecodeError           bytes that are not an event of the expected type
+    │   ├── SchemaVersionError         an event of a schema version that this code cannot read
+    │   ├── IllegalTransition          an order was moved to a state its life does not allow
+    │   └── Overfill                   a fill would exceed the ordered quantity
+    ├── BrokerError
+    │   ├── BrokerConnectionError      the server cannot be reached      (also Dramatiq's ConnectionClosed)
+    │   │   └── AuthenticationFailed   wrong or missing user name or password
+    │   ├── PermissionDenied           the server's ACL refuses a command or key
+    │   ├── OutOfMemory                the server is at maxmemory and refuses the write
+    │   ├── ReadOnlyServer             the server is a read-only replica
+    │   ├── WrongKeyType               a key of ours holds something else
+    │   ├── CommandFailed              the server refused a command for another reason
+    │   ├── UnsupportedServer          older than Redis 7.0
+    │   ├── UnsafeServer               an eviction policy that may throw data away
+    │   ├── LogMismatch                a log exists with another layout than its event class declares
+    │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
+    ├── EmbeddedServerError            our own server could not be started, or is not installed
+    ├── HandlerError
+    │   ├── HandlerDefinitionError     @on was used wrongly
+    │   └── HandlerModuleError         a module of handlers cannot be found or imported
+    └── IngestError                    a file or mapping that cannot be ingested
+
+Every message names the thing, the offending value, and what to do next. `code` is stable and meant
+for machines; the class docstring says when the error is raised.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import dramatiq.errors
+
+__all__ = [
+    "AuthenticationFailed",
+    "BrokerConnectionError",
+    "BrokerError",
+    "CommandFailed",
+    "ConfigurationError",
+    "EmbeddedServerError",
+    "EventDecodeError",
+    "EventDefinitionError",
+    "EventError",
+    "HandlerDefinitionError",
+    "HandlerError",
+    "HandlerModuleError",
+    "IllegalTransition",
+    "IngestError",
+    "InvalidEvent",
+    "LogMismatch",
+    "NotAStreamatiqBroker",
+    "OutOfMemory",
+    "Overfill",
+    "PermissionDenied",
+    "ReadOnlyServer",
+    "SchemaVersionError",
+    "StreamatiqError",
+    "UnknownEventType",
+    "UnsafeServer",
+    "UnsupportedServer",
+    "WrongKeyType",
+]
+
+
+class StreamatiqError(Exception):
+    """Base of every error raised by Streamatiq."""
+
+    #: Stable machine-readable name of the error.
+    code: ClassVar[str] = "streamatiq"
+
+
+class ConfigurationError(StreamatiqError):
+    """A setting is unknown, missing or has a bad value."""
+
+    code = "configuration"
+
+
+class EventError(StreamatiqError):
+    """Base of errors about events."""
+
+    code = "event"
+
+
+class EventDefinitionError(EventError):
+    """An Event subclass is declared wrongly, or its type name is taken."""
+
+    code = "event_definition"
+
+
+class InvalidEvent(EventError, ValueError):
+    """A value breaks the rules of its event."""
+
+    code = "invalid_event"
+
+
+class UnknownEventType(EventError):
+    """No event class is registered under a type name."""
+
+    code = "unknown_event_type"
+
+
+class EventDecodeError(EventError):
+    """Bytes do not hold an event of the expected type."""
+
+    code = "event_decode"
+
+
+class SchemaVersionError(EventDecodeError):
+    """An event has a schema version that this code cannot read."""
+
+    code = "schema_version"
+
+
+class IllegalTransition(EventError, ValueError):
+    """An order cannot go from its present state to the asked one."""
+
+    code = "illegal_transition"
+
+
+class Overfill(EventError, ValueError):
+    """A fill would exceed the quantity that was ordered."""
+
+    code = "overfill"
+
+
+class BrokerError(StreamatiqError, dramatiq.errors.BrokerError):
+    """Base of errors between us and the server."""
+
+    code = "broker"
+
+
+class BrokerConnectionError(BrokerError, dramatiq.errors.ConnectionClosed):
+    """The server cannot be reached, or the connection was lost.
+
+    It is a Dramatiq `ConnectionClosed`, so that Dramatiq's workers reconnect on it.
+    """
+
+    code = "broker_connection"
+
+
+class AuthenticationFailed(BrokerConnectionError):
+    """The server refused the user name or password."""
+
+    code = "authentication_failed"
+
+
+class PermissionDenied(BrokerError):
+    """The server's access rules refuse a command or a key."""
+
+    code = "permission_denied"
+
+
+class OutOfMemory(BrokerError):
+    """The server has reached maxmemory and refuses to store more."""
+
+    code = "out_of_memory"
+
+
+class ReadOnlyServer(BrokerError):
+    """The server is a read-only replica."""
+
+    code = "read_only_server"
+
+
+class WrongKeyType(BrokerError):
+    """A key that belongs to us holds a value of another type."""
+
+    code = "wrong_key_type"
+
+
+class CommandFailed(BrokerError):
+    """The server refused a command for a reason that has no class of its own."""
+
+    code = "command_failed"
+
+
+class UnsupportedServer(BrokerError):
+    """The server is older than Redis 7.0."""
+
+    code = "unsupported_server"
+
+
+class UnsafeServer(BrokerError):
+    """The server may evict data: its maxmemory-policy is not `noeviction`."""
+
+    code = "unsafe_server"
+
+
+class LogMismatch(BrokerError):
+    """A log exists on the server with another layout than its event class declares."""
+
+    code = "log_mismatch"
+
+
+class NotAStreamatiqBroker(BrokerError):
+    """The global Dramatiq broker is not a RedisStreamsBroker."""
+
+    code = "not_a_streamatiq_broker"
+
+
+class EmbeddedServerError(StreamatiqError):
+    """The embedded server is not installed, or could not be started."""
+
+    code = "embedded_server"
+
+
+class HandlerError(StreamatiqError):
+    """Base of errors about handlers."""
+
+    code = "handler"
+
+
+class HandlerDefinitionError(HandlerError, TypeError):
+    """A handler is declared wrongly."""
+
+    code = "handler_definition"
+
+
+class HandlerModuleError(HandlerError):
+    """A module of handlers cannot be found, or fails when it is imported."""
+
+    code = "handler_module"
+
+
+class IngestError(StreamatiqError):
+    """A file or a column mapping cannot be ingested."""
+
+    code = "ingest"
