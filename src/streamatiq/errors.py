@@ -2,6 +2,7 @@
 
     StreamatiqError
     ├── ConfigurationError             a setting is unknown, missing or bad (names file and line)
+    │   └── InvalidSettings            the same, for every wrong setting at once
     ├── EventError
     │   ├── EventDefinitionError       an Event subclass is declared wrongly, or its type name clashes
     │   ├── InvalidEvent               a value breaks the event's own rules (names the field and value)
@@ -34,6 +35,7 @@ for machines; the class docstring says when the error is raised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import dramatiq.errors
@@ -54,6 +56,7 @@ __all__ = [
     "IllegalTransition",
     "IngestError",
     "InvalidEvent",
+    "InvalidSettings",
     "LogMismatch",
     "NotAStreamatiqBroker",
     "OutOfMemory",
@@ -80,6 +83,25 @@ class ConfigurationError(StreamatiqError):
     """A setting is unknown, missing or has a bad value."""
 
     code = "configuration"
+
+
+class InvalidSettings(ConfigurationError):
+    """Settings are unknown or bad; all of them are named at once.
+
+    Parameters:
+      problems: One line each, starting with the place: file, line and column, or variable.
+    """
+
+    code = "invalid_settings"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        super().__init__(
+            self.problems[0]
+            if len(self.problems) == 1
+            else f"{len(self.problems)} settings are wrong:{lines}"
+        )
 
 
 class EventError(StreamatiqError):

@@ -1,0 +1,328 @@
+"""Every setting of Streamatiq, read and validated once, into one frozen object.
+
+Order of precedence, highest first: environment variables (`STREAMATIQ_REDIS__URL`), `.env` in the
+working directory, the settings file, the defaults below. Each source is checked on its own, so a
+wrong value is an error even where another source overrides it, and all errors of all sources are
+reported together, each with its place (`_config_layer`). `Settings(...)` itself reads no source:
+it takes arguments and defaults only, which is what tests and embedding programs want.
+
+Passwords appear in `redis.url` only; no message and no repr of ours shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ._config_file import read_file
+from ._config_layer import Layer, dotted, explain, leaves, redact
+from ._config_variables import CONFIG_VARIABLE, read_dotenv, read_variables
+from .errors import InvalidSettings
+
+__all__ = [
+    "DEFAULT_FILE",
+    "AuditLevel",
+    "AuditSettings",
+    "CircuitBreakerSettings",
+    "EventBusSettings",
+    "ProcessorSettings",
+    "RedisSettings",
+    "Settings",
+    "WorkersSettings",
+]
+
+#: Read where no other file is named and it exists; relative to the working directory.
+DEFAULT_FILE = Path("config/event_engine.yaml")
+
+#: Seconds in 30 days: nothing here sensibly lasts longer.
+MAX_SECONDS_S = 30 * 24 * 3600.0
+#: Most entries that a limit may name.
+MAX_ENTRIES = 1_000_000_000
+
+AuditLevel: TypeAlias = Literal["full", "counts", "off"]
+
+
+def _whole(value: object) -> object:
+    """Refuse what pydantic would turn into an int although it is another type."""
+    if isinstance(value, bool | float) or (
+        isinstance(value, str) and not re.fullmatch(r"[-+]?[0-9]+", value)
+    ):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _server_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme not in ("redis", "rediss", "unix", "embedded"):
+        raise ValueError("must start with redis://, rediss://, unix:// or embedded://")
+    if scheme == "embedded":
+        if not rest:
+            raise ValueError("must name a directory for the server's data: embedded://PATH")
+        return value
+    parts = urlsplit(value)
+    if scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("must name a socket: unix:///path/to/redis.sock")
+        return value
+    if re.search(r"\s", value):
+        raise ValueError("must not hold blanks; write one in a password as %20")
+    try:
+        known_port = parts.port
+    except ValueError:
+        raise ValueError("must have a port from 1 to 65535, as in redis://host:6379") from None
+    if not parts.hostname or known_port == 0:
+        raise ValueError("must name a host and a port, as in redis://host:6379")
+    if not re.fullmatch(r"/?|/[0-9]+", parts.path):
+        raise ValueError("must have a database number or nothing after the host, as in /0")
+    return value
+
+
+def _module_name(value: str) -> str:
+    if not all(part.isidentifier() for part in value.split(".")):
+        raise ValueError("must be the dotted name of a module, as in my_app.handlers")
+    return value
+
+
+Count: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+Seconds: TypeAlias = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, le=MAX_SECONDS_S, allow_inf_nan=False)
+]
+ServerUrl: TypeAlias = Annotated[str, AfterValidator(_server_url)]
+ModuleName: TypeAlias = Annotated[str, AfterValidator(_module_name)]
+EventTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+Namespace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class _Section(BaseModel):
+    # Inputs are hidden in pydantic's own errors, for they may hold a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RedisSettings(_Section):
+    """The server, and how calls to it are repeated.
+
+    Attributes:
+      url: redis://, rediss://, unix://, or embedded://PATH, which starts our own server.
+      max_retries: Reconnect attempts of one call before it fails. Workers go on for ever.
+      retry_delay: First pause between them, seconds; doubles, with jitter.
+      stream_max_length: Entries that retention aims to keep in a log. Not yet acted upon.
+    """
+
+    url: ServerUrl = "redis://localhost:6379"
+    max_retries: Count = Field(3, ge=0, le=1000)
+    retry_delay: Seconds = 1.0
+    stream_max_length: Count = Field(100_000, ge=1, le=MAX_ENTRIES)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """As the base class, without the password."""
+        for name, value in super().__repr_args__():
+            yield name, redact(value) if name == "url" else value
+
+
+class CircuitBreakerSettings(_Section):
+    """When a subscription that keeps failing is paused. Not yet acted upon.
+
+    Attributes:
+      failure_threshold: Failures in a row that open the breaker.
+      reset_time: Seconds until an open breaker lets one event through as a probe.
+    """
+
+    failure_threshold: Count = Field(5, ge=1, le=1_000_000)
+    reset_time: Seconds = 60.0
+
+
+class EventBusSettings(_Section):
+    """Limits of publishing and handling.
+
+    Attributes:
+      max_queue_size: Backlog limit of a subscription or work queue. Not yet acted upon.
+      idempotency_window: Seconds for which a duplicate is recognised.
+      handler_timeout: Seconds that a subscription's handler may run.
+      circuit_breaker: See `CircuitBreakerSettings`.
+    """
+
+    max_queue_size: Count = Field(10_000, ge=1, le=MAX_ENTRIES)
+    idempotency_window: Seconds = 300.0
+    handler_timeout: Seconds = 5.0
+    circuit_breaker: CircuitBreakerSettings = CircuitBreakerSettings()
+
+
+class ProcessorSettings(_Section):
+    """How workers take in entries.
+
+    Attributes:
+      batch_size: Entries in one fetch.
+      checkpoint_interval: Seconds between two checkpoints. Not yet acted upon.
+    """
+
+    batch_size: Count = Field(100, ge=1, le=10_000)
+    checkpoint_interval: Seconds = 60.0
+
+
+class WorkersSettings(_Section):
+    """What worker processes run.
+
+    Attributes:
+      handlers: Modules with handlers, which `dramatiq streamatiq.workers` imports, in order.
+    """
+
+    handlers: tuple[ModuleName, ...] = ()
+
+
+class AuditSettings(_Section):
+    """How much of each settled batch is recorded.
+
+    Attributes:
+      level: For every event type without an entry in `overrides`.
+      overrides: Level by event type name. Entries of all sources are merged.
+    """
+
+    level: AuditLevel = "counts"
+    overrides: Mapping[EventTypeName, AuditLevel] = Field(default_factory=dict)
+
+    def level_of(self, event_type: str) -> AuditLevel:
+        """The level for events of type `event_type`."""
+        return self.overrides.get(event_type, self.level)
+
+
+class Settings(BaseSettings):
+    """All settings.
+
+    Attributes:
+      namespace: First part of every key on the server; keeps installations apart.
+      redis, event_bus, processor, workers, audit: See the classes of these sections.
+
+    Raises:
+      InvalidSettings: An argument is unknown or bad.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    namespace: Namespace = "streamatiq"
+    redis: RedisSettings = RedisSettings()
+    event_bus: EventBusSettings = EventBusSettings()
+    processor: ProcessorSettings = ProcessorSettings()
+    workers: WorkersSettings = WorkersSettings()
+    audit: AuditSettings = AuditSettings()
+
+    _reading: ClassVar[ContextVar[tuple[Layer, ...]]] = ContextVar("reading", default=())
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            layers = self._reading.get()
+            layer = layers[0] if layers else Layer("Settings")
+            raise InvalidSettings(explain(error, layer, leaves(type(self)))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Our own sources, because pydantic's forget where a value came from."""
+        return (init_settings, *(_Source(settings_cls, layer) for layer in cls._reading.get()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """Read all sources.
+
+        Parameters:
+          path: The settings file; without it the one that STREAMATIQ_CONFIG names, else
+            config/event_engine.yaml in the working directory, if it exists.
+
+        Raises:
+          InvalidSettings: Keys or values are wrong; it names all of them, each with its place.
+        """
+        return cls.load_with_origins(path)[0]
+
+    @classmethod
+    def load_with_origins(
+        cls, path: str | os.PathLike[str] | None = None
+    ) -> tuple[Self, dict[str, str]]:
+        """As `load`; also returns, by dotted key, where each value came from."""
+        known = leaves(cls)
+        environment = read_variables(os.environ, known)
+        dotenv, named_in_dotenv = read_dotenv(Path(".env"), known)
+        layers = [environment, dotenv]
+        named = os.environ.get(CONFIG_VARIABLE, named_in_dotenv)
+        if path is not None:
+            layers.append(read_file(Path(path), known))
+        elif named is not None:
+            if not Path(named).is_file():
+                environment.problems.append(f"{CONFIG_VARIABLE}: no such file: {named!r}")
+            else:
+                layers.append(read_file(Path(named), known))
+        elif DEFAULT_FILE.exists():
+            layers.append(read_file(DEFAULT_FILE, known))
+
+        problems: list[str] = []
+        for layer in reversed(layers):
+            problems += layer.problems
+            try:
+                with cls._from(layer):
+                    cls()
+            except InvalidSettings as error:
+                problems += error.problems
+        if problems:
+            raise InvalidSettings(problems)
+        with cls._from(*layers):
+            settings = cls()
+        origins = {
+            dotted(key): next((la.value_places[key] for la in layers if key in la.value_places), "")
+            for key in known
+        }
+        return settings, {key: origin or "default" for key, origin in origins.items()}
+
+    @classmethod
+    @contextmanager
+    def _from(cls, *layers: Layer) -> Iterator[None]:
+        token = cls._reading.set(layers)
+        try:
+            yield
+        finally:
+            cls._reading.reset(token)
+
+
+class _Source(PydanticBaseSettingsSource):
+    """A layer in the form that pydantic-settings merges."""
+
+    def __init__(self, settings_cls: type[BaseSettings], layer: Layer) -> None:
+        super().__init__(settings_cls)
+        self._layer = layer
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """One section's values."""
+        return self._layer.values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """All values."""
+        return self._layer.values
