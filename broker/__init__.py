@@ -1,6 +1,30 @@
-"""(being written)"""
+"""Where events live: connections, keys, scripts, logs, intake, committer, and the Dramatiq broker.
+
+See `docs/internals.md` for the life of a message.
+"""
 
 from __future__ import annotations
 
-# The parent import guards the layout: a bare import from the repository's root must fail.
-from ..errors import StreamatiqError as StreamatiqError
+from .current import current_delivery
+from .dead_letters import DeadLetterEntry
+from .delivery import Delivery
+from .embedded import EmbeddedServer
+from .logs import Logs, Receipt
+from .redis_streams import RedisStreamsBroker
+from .settlements import Emit
+from .sources import AuditLevel
+from .subscriptions import Start, Subscription
+
+__all__ = [
+    "AuditLevel",
+    "DeadLetterEntry",
+    "Delivery",
+    "EmbeddedServer",
+    "Emit",
+    "Logs",
+    "Receipt",
+    "RedisStreamsBroker",
+    "Start",
+    "Subscription",
+    "current_delivery",
+]

@@ -1,6 +1,31 @@
-"""(being written)"""
+"""What is done: handlers of events, and what runs them.
+
+`dramatiq streamatiq.workers` imports this package, takes the default broker and, when the process
+boots, loads the handler modules that the settings name. Anywhere else, importing it sets no broker.
+"""
 
 from __future__ import annotations
 
-# The parent import guards the layout: a bare import from the repository's root must fail.
-from ..errors import StreamatiqError as StreamatiqError
+import sys
+
+from .command_line import set_broker_for_command_line
+from .defaults import default_broker
+from .emitting import emit
+from .loader import load_handlers
+from .on import on
+from .publishing import apublish, apublish_many, publish, publish_many
+
+__all__ = [
+    "apublish",
+    "apublish_many",
+    "default_broker",
+    "emit",
+    "load_handlers",
+    "on",
+    "publish",
+    "publish_many",
+]
+
+# Dramatiq's command line asks for the global broker right after this import.
+if "dramatiq.cli" in sys.modules:
+    set_broker_for_command_line()

@@ -1,0 +1,56 @@
+"""Script calls as values: which script, keys, arguments, and how to read the reply.
+
+The same `Call` runs on a blocking or an asyncio connection, alone or in a pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Call", "Script", "script"]
+
+T = TypeVar("T")
+
+_INCLUDE = re.compile(r"^--@include (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script: its text with includes put in, and the name the server knows it by."""
+
+    name: str
+    text: bytes
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Loads `name`.lua from the package."""
+    folder = files(__package__) / "lua"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    text = _INCLUDE.sub(lambda found: (folder / found[1]).read_text(encoding="utf-8"), text)
+    data = text.encode()
+    # Not a secret: SHA-1 is how EVALSHA names a script.
+    return Script(name, data, hashlib.sha1(data, usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call of a script."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Any]
+    parse: Callable[[Any], T]
+
+    def evalsha(self) -> tuple[Any, ...]:
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def eval(self) -> tuple[Any, ...]:
+        return ("EVAL", self.script.text, len(self.keys), *self.keys, *self.args)

@@ -1,0 +1,236 @@
+"""The committer: one thread a process that settles what worker threads hand it, in order.
+
+`submit` returns at once. While one batch is on its way to the server, the next one piles up: with
+nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
+unsettled; a thread that would exceed it waits, and after `PATIENCE_S` is told that the server does
+not answer (Dramatiq repeats its ack, so nothing is lost).
+
+A batch whose reply is lost is sent again under its number until the server answers; the script
+returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
+one bad entry does not hold up the others; an entry that still cannot be settled is put aside and
+delivered again. A crash of the process leaves its unsettled entries pending.
+
+`_lock` guards `_waiting`, `_unsettled`, `_idle` and `_closing`; the thread alone uses the link.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from dramatiq.logging import get_logger
+
+from ..errors import BrokerConnectionError, BrokerError
+from .connections import Endpoint, Link, RetryPolicy
+from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
+
+__all__ = ["Committer"]
+
+#: Deliveries that may be unsettled at a time.
+WINDOW = 256
+#: Deliveries in one batch.
+MAX_BATCH = 128
+#: Seconds that `submit` waits for the window before it raises.
+PATIENCE_S = 5.0
+#: Milliseconds until an entry that could not be settled is delivered again.
+RETRY_MS = 15_000
+
+
+class Committer:
+    """Settles deliveries in the order in which they were submitted.
+
+    Parameters:
+      endpoint: The server.
+      retry: First pause after a lost connection; attempts are not limited.
+      window_ms: How long done marks and publish ids are kept at least.
+      on_fenced: Called with a consumer name that turned out to be fenced.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: RetryPolicy,
+        window_ms: int,
+        on_fenced: Callable[[str], None],
+    ) -> None:
+        self.logger = get_logger(__name__, type(self))
+        self.name = os.urandom(6).hex()
+        self._link = Link(endpoint, name="streamatiq-committer")
+        self._retry = RetryPolicy(None, retry.delay_s)
+        self._window_ms = window_ms
+        self._on_fenced = on_fenced
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._waiting: deque[Settlement] = deque()
+        self._unsettled = 0
+        self._idle = False
+        self._closing = False
+        self._give_up = threading.Event()
+        self._number = 0
+        self._thread = threading.Thread(target=self._run, name="streamatiq-committer", daemon=True)
+        self._thread.start()
+
+    def submit(self, settlement: Settlement) -> None:
+        """Takes over how a delivery ends. Thread-safe; keeps the order of calls.
+
+        Raises:
+          BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
+            taken over; call again.
+        """
+        with self._lock:
+            if self._unsettled >= WINDOW and not self._room.wait_for(
+                lambda: self._unsettled < WINDOW, PATIENCE_S
+            ):
+                raise BrokerConnectionError(
+                    f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
+                    f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
+                )
+            self._append(settlement)
+
+    def hand_back(self, settlements: Sequence[Settlement]) -> None:
+        """Takes over entries to hand back; never waits, since they were not handled."""
+        with self._lock:
+            for settlement in settlements:
+                self._append(settlement)
+
+    def _append(self, settlement: Settlement) -> None:
+        self._unsettled += 1
+        self._waiting.append(settlement)
+        if self._idle:
+            self._idle = False
+            self._work.notify()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until all that was submitted is settled; False when that took too long."""
+        with self._lock:
+            return self._room.wait_for(lambda: self._unsettled == 0, timeout_s)
+
+    def close(self, timeout_s: float) -> int:
+        """Flushes and stops; returns how many deliveries stay unsettled (and so pending)."""
+        flushed = self.flush(timeout_s)
+        with self._lock:
+            self._closing = True
+            left = self._unsettled
+            self._work.notify()
+        if not flushed:
+            self._give_up.set()
+        self._thread.join()
+        self._link.close()
+        if left:
+            self.logger.error(
+                "%d deliveries could not be settled before the stop: %s does not answer. They stay "
+                "pending and will be delivered again.",
+                left,
+                self._shown,
+            )
+        return left
+
+    @property
+    def _shown(self) -> str:
+        return self._link.endpoint.shown
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._waiting and not self._closing:
+                    self._idle = True
+                    self._work.wait()
+                if not self._waiting or self._give_up.is_set():
+                    return
+                count = min(len(self._waiting), MAX_BATCH)
+                batch = [self._waiting.popleft() for _ in range(count)]
+            again = self._commit(batch)
+            with self._lock:
+                self._unsettled += len(again) - len(batch)
+                self._waiting.extend(again)
+                self._room.notify_all()
+
+    def _commit(self, batch: list[Settlement]) -> list[Settlement]:
+        """Settles `batch`; returns what must be submitted again, in another form."""
+        self._number += 1
+        call = settle(self.name, self._number, self._window_ms, batch)
+        try:
+            outcome = self._until_answered(lambda: self._link.run(call))
+        except BrokerConnectionError:
+            return []  # close() gave up and says so
+        except BrokerError as error:
+            if len(batch) > 1:
+                return [left for one in batch for left in self._commit([one])]
+            return self._refused(batch[0], str(error))
+        except Exception:
+            # A bug of ours must not end this thread in silence: the entries stay pending.
+            self.logger.exception("Settling %d deliveries failed; they stay pending.", len(batch))
+            return []
+        return self._look_at(batch, outcome)
+
+    def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
+        backoff = self._retry.backoff(wait=self._give_up.wait)
+        lost_at: float | None = None
+        while True:
+            try:
+                outcome = action()
+            except BrokerConnectionError as error:
+                self._link.close()
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    self.logger.warning("Cannot settle: %s Trying on.", error)
+                if backoff.pause():
+                    raise
+                continue
+            if lost_at is not None:
+                self.logger.info(
+                    "%s answers again after %.1f s; settling goes on.",
+                    self._shown,
+                    time.monotonic() - lost_at,
+                )
+            return outcome
+
+    def _look_at(self, batch: list[Settlement], outcome: BatchOutcome) -> list[Settlement]:
+        for source, consumer in outcome.fenced:
+            self.logger.error(
+                "Consumer %s was declared dead while it lived; what it had of %s is not committed "
+                "and runs elsewhere.",
+                consumer,
+                source.name,
+            )
+            self._on_fenced(consumer)
+        again: list[Settlement] = []
+        for source, entry_id, text in outcome.problems:
+            if text == "DUPLICATE":
+                self.logger.info(
+                    "%s %s: handled before; its emits were not repeated.",
+                    source.name,
+                    entry_id.decode(),
+                )
+            elif text == "GONE":
+                self.logger.warning(
+                    "%s: an entry to settle was not pending any more (settled elsewhere, or its "
+                    "stream was deleted).",
+                    source.name,
+                )
+            else:
+                # Matched by id: an entry is in a batch once.
+                for one in batch:
+                    if one.source is source and one.entry_id == entry_id:
+                        again += self._refused(one, text)
+        return again
+
+    def _refused(self, settlement: Settlement, text: str) -> list[Settlement]:
+        where = f"{settlement.source.name} {settlement.entry_id.decode()}"
+        if isinstance(settlement.action, Park | HandBack):
+            self.logger.error("%s can be neither settled nor put aside: %s", where, text)
+            return []
+        self.logger.error(
+            "%s could not be settled: %s It stays pending and is delivered again in %d s.",
+            where,
+            text,
+            RETRY_MS // 1000,
+        )
+        settlement.action = Park(RETRY_MS, b"")
+        settlement.emits = settlement.messages = ()
+        return [settlement]

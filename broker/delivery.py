@@ -1,0 +1,119 @@
+"""One delivery: Dramatiq's message proxy, and what this process knows of it.
+
+Dramatiq reads about twenty fields of a proxy a message. Its own proxy sends each read through
+`__getattr__`; here they are plain attributes, and the `Message` behind them is built only when
+somebody asks for it (a retry, a callback, a result).
+
+A delivery goes through: claimed (intake) -> handed out (consumer) -> started -> done (broker's
+hooks) -> settled (`ack` or `nack`, once). Between the handler's end and the ack, what middleware
+enqueues is collected in `messages`, and committed with the settle.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Message, MessageProxy
+
+from ..events import Event
+from .settlements import Emit, Enqueue, Times
+from .sources import Source
+
+if TYPE_CHECKING:
+    from .logs import Logs
+
+__all__ = ["Delivery"]
+
+
+class Delivery(MessageProxy):
+    """A message, or an event for one subscription, in the hands of this process.
+
+    Not thread-safe: one worker thread at a time has it.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        consumer: str,
+        entry_id: bytes,
+        data: bytes,
+        has_options: bool,
+        appended_ns: int,
+        claimed_ns: int,
+    ) -> None:
+        # Not super().__init__: it would ask for the Message, which is built on demand.
+        self.failed = False
+        self._exception: BaseException | None = None
+        self._built: Message[Any] | None = None
+        self.source = source
+        self.consumer = consumer
+        self.entry_id = entry_id
+        #: The entry's payload as it stands in the stream.
+        self.data = data
+        #: Whether retry state is stored for it.
+        self.has_options = has_options
+        self.event: Event | None = None
+        self.published_ns = 0
+        self.appended_ns = appended_ns
+        self.claimed_ns = claimed_ns
+        self.started_ns = 0
+        self.done_ns = 0
+        self.settled = False
+        #: Set by Retries: milliseconds until the retry.
+        self.retry_delay_ms: int | None = None
+        #: A message's retry, once it is written.
+        self.retry_message: Enqueue | None = None
+        #: Set where middleware could not enqueue what must follow.
+        self.failure: BaseException | None = None
+        #: Of the broker that delivers; set when the handler starts.
+        self.logs: Logs
+        self.emits: list[Emit] = []
+        self.messages: list[Enqueue] = []
+
+    @property
+    def _message(self) -> Message[Any]:  # type: ignore[override]  # stock: a plain attribute
+        if self._built is None:
+            # JSON-safe arguments: callbacks send `asdict()` on.
+            args = self.args if self.event is None else (self.data.decode("utf-8", "replace"),)
+            self._built = Message(
+                queue_name=self.queue_name,
+                actor_name=self.actor_name,
+                args=args,
+                kwargs=self.kwargs,
+                options=self.options,
+                message_id=self.message_id,
+                message_timestamp=self.message_timestamp,
+            )
+        return self._built
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run, one more for each retry."""
+        retries = self.options.get("retries", 0)
+        return int(retries) + 1
+
+    @property
+    def event_id(self) -> bytes:
+        """16 bytes of the event's id; empty for a message."""
+        return b"" if self.event is None else self.event.id.bytes
+
+    def start(self, logs: Logs) -> None:
+        """The handler is about to run; what it emits goes to `logs`."""
+        self.logs = logs
+        self.started_ns = time.time_ns()
+        self.emits.clear()
+
+    def done(self) -> None:
+        """The handler has ended."""
+        self.done_ns = time.time_ns()
+
+    def times(self) -> Times:
+        """When things happened, for the audit."""
+        return Times(
+            self.published_ns, self.appended_ns, self.claimed_ns, self.started_ns, self.done_ns
+        )
+
+    def __hash__(self) -> int:
+        return id(self)

@@ -1,0 +1,93 @@
+"""Turns what redis-py raises into our typed errors: what failed, where, and what to do next.
+
+Servers that cannot serve at the moment (loading, busy with a script, failing over, too few
+replicas, disk trouble) count as lost connections: trying again is right for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis.exceptions as raised
+
+from ..errors import (
+    AuthenticationFailed,
+    BrokerConnectionError,
+    BrokerError,
+    CommandFailed,
+    OutOfMemory,
+    PermissionDenied,
+    ReadOnlyServer,
+    WrongKeyType,
+)
+
+__all__ = ["fault", "redact", "translated"]
+
+#: Error codes of a server that cannot serve now, but may soon.
+NOT_NOW = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
+
+
+def redact(url: str) -> str:
+    """`url` with its password replaced by stars."""
+    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", url)
+
+
+def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> BrokerError:
+    """Our error for redis-py's `error`, met at server `where` by `command`."""
+    text = str(error) or type(error).__name__
+    what = _shown(command)
+    if isinstance(error, raised.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return AuthenticationFailed(
+            f"{where} refused the login: {text}. Check user and password in redis.url."
+        )
+    if isinstance(error, raised.NoPermissionError) or text.startswith("NOPERM"):
+        return PermissionDenied(
+            f"{where} denies {what}: {text}. Give this user the command and key in its ACL."
+        )
+    if isinstance(error, raised.OutOfMemoryError) or text.startswith("OOM"):
+        return OutOfMemory(
+            f"{where} is at maxmemory and refused {what}. Raise maxmemory, or let consumers catch "
+            "up and retention trim; nothing was stored."
+        )
+    if isinstance(error, raised.ReadOnlyError) or text.startswith("READONLY"):
+        return ReadOnlyServer(
+            f"{where} is a read-only replica and refused {what}. Point redis.url at the primary."
+        )
+    if isinstance(error, raised.BusyLoadingError) or text.startswith(NOT_NOW):
+        return BrokerConnectionError(f"{where} cannot serve now: {text}.")
+    if isinstance(error, raised.ConnectionError | raised.TimeoutError):
+        return BrokerConnectionError(
+            f"No connection to {where}: {text.rstrip('.')}. "
+            "Is the server running and redis.url right?"
+        )
+    if "WRONGTYPE" in text:
+        return WrongKeyType(
+            f"{where} refused {what}: {text}. Another program uses our key: "
+            "choose another namespace, or delete that key."
+        )
+    return CommandFailed(f"{where} refused {what}: {text}.")
+
+
+@contextmanager
+def translated(where: str, command: Sequence[Any] = ()) -> Iterator[None]:
+    """Raises redis-py's errors in the block as ours. An unknown script passes unchanged."""
+    try:
+        yield
+    except raised.NoScriptError:
+        raise
+    except raised.RedisError as error:
+        raise fault(error, where, command) from error
+
+
+def _shown(command: Sequence[Any]) -> str:
+    """The command's name and first argument, short: values may be large or secret."""
+    if not command:
+        return "a command"
+    words = [
+        word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
+        for word in command[:2]
+    ]
+    return " ".join(words)[:80]

@@ -1,0 +1,38 @@
+"""Who this process is in its consumer groups.
+
+A consumer's name is `host:pid:token`, chosen after a fork. A process that was declared dead while
+it lived (it was stopped, or cut off, for too long) takes a new name and goes on: nothing that was
+claimed under the old one can be committed any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from dramatiq.logging import get_logger
+
+__all__ = ["Identity"]
+
+
+class Identity:
+    """The present consumer name. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.logger = get_logger(__name__, type(self))
+        self._lock = threading.Lock()  # guards consumer
+        self.consumer = self._new()
+
+    @staticmethod
+    def _new() -> str:
+        return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+
+    def fenced(self, consumer: str) -> None:
+        """Takes a new name if `consumer` is the present one."""
+        with self._lock:
+            if consumer == self.consumer:
+                self.consumer = self._new()
+                self.logger.warning(
+                    "Consumer %s is fenced; going on as %s.", consumer, self.consumer
+                )

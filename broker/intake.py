@@ -1,0 +1,343 @@
+"""Intake: brings entries of one queue or subscription into this process.
+
+One thread and one connection a queue. While there is room, `fetch` takes entries: those handed back
+or due first, then new ones. When nothing is there the thread blocks in XREADGROUP, with COUNT 1 and
+until the next parked entry is due, and what wakes it is handed on at once. `wake` streams are read
+beside the sources: a script that makes something due earlier, or hands entries back, adds to one of
+them, which wakes exactly one reader of the group.
+
+Entries wait in a local buffer until Dramatiq's consumer takes them. `room` counts what is in the
+buffer and what was handed out; it follows the speed of the handlers, so that a slow process does
+not sit on entries that another one could run.
+
+`_changed` guards `_buffer`, `_handed_out`, `_released` and `_room`; the thread alone uses the link.
+A crash leaves claimed entries pending under this process's consumer name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from dramatiq.logging import get_logger
+
+from ..errors import BrokerConnectionError, BrokerError, CommandFailed
+from . import scripts
+from .connections import Endpoint, Link, RetryPolicy
+from .identity import Identity
+from .room import Room
+from .scripts import Fetched
+from .sources import Source
+
+__all__ = ["Claimed", "Intake"]
+
+#: Longest wait for new entries, ms. What a lost wake-up costs at most.
+BLOCK_MS = 5_000
+#: Seconds that a reply may take beyond the time it may block.
+MARGIN_S = 5.0
+#: Seconds between attempts to interrupt a blocked read while stopping.
+UNBLOCK_EVERY_S = 0.05
+
+
+class Claimed(NamedTuple):
+    """An entry that this process holds."""
+
+    source: Source
+    consumer: str
+    entry_id: bytes
+    #: Field, value, ...
+    fields: list[bytes]
+    #: Retry state, where it was parked before.
+    options: bytes | None
+    claimed_ns: int
+
+
+class Intake:
+    """Reads one queue for one process.
+
+    Parameters:
+      name: The queue, or subscription.
+      sources: In the order in which they are read.
+      start: Entry id from which a new group reads: `$` (new entries only) or `0`.
+      delayed: Keys of a work queue's delayed messages; None for a subscription.
+      rotate: Whether the sources take turns in being first (partitions) or not (lanes).
+      endpoint, retry: The server; attempts are not limited.
+      identity: This process's consumer name.
+      batch_size: Entries that one fetch takes at most.
+      clock_ns: Wall clock, ns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        *,
+        start: str,
+        delayed: tuple[str, str] | None,
+        rotate: bool,
+        endpoint: Endpoint,
+        retry: RetryPolicy,
+        identity: Identity,
+        batch_size: int,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.logger = get_logger(__name__, type(self))
+        self.name = name
+        self._sources = list(sources)
+        self._start = start
+        self._delayed = delayed
+        self._rotate = rotate
+        self._endpoint = endpoint
+        self._retry = RetryPolicy(None, retry.delay_s)
+        self._identity = identity
+        self._clock_ns = clock_ns
+        self._link = Link(
+            endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
+        )
+        self._room = Room(batch_size)
+        self._changed = threading.Condition()
+        self._buffer: deque[Claimed] = deque()
+        self._handed_out = 0
+        self._released = 0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._client_id: int | None = None
+        self._wake_passed_ms: int | None = None
+
+    # -- for the consumer ----------------------------------------------------------------------
+
+    def take(self, prefetch: int, timeout_s: float) -> Claimed | None:
+        """The next entry, or None when there is none, or no free slot, for `timeout_s`.
+
+        Parameters:
+          prefetch: How many entries may be handed out and not released.
+        """
+        with self._changed:
+            if self._thread is None and not self._stopping.is_set():
+                self._begin(prefetch)
+            self._room.prefetch = prefetch
+            if not (self._buffer and self._handed_out < prefetch) and not self._changed.wait_for(
+                lambda: self._buffer and self._handed_out < prefetch, timeout_s
+            ):
+                return None
+            claimed = self._buffer.popleft()
+            self._handed_out += 1
+            if self._room.worth_fetching(len(self._buffer), self._handed_out):
+                self._changed.notify_all()
+            return claimed
+
+    def release(self) -> None:
+        """An entry that was handed out needs its slot no more."""
+        with self._changed:
+            self._handed_out -= 1
+            self._released += 1
+            if self._buffer or self._room.worth_fetching(0, self._handed_out):
+                self._changed.notify_all()
+
+    def ensure(self, link: Link) -> None:
+        """Makes the consumer groups that do not exist yet.
+
+        Raises:
+          BrokerError: The server refused.
+        """
+        commands: list[Sequence[Any]] = []
+        for source in self._sources:
+            keys = source.keys
+            commands.append(
+                ("XGROUP", "CREATE", keys.entries, source.group, self._start, "MKSTREAM")
+            )
+        for wake in self._wakes():
+            commands.append(("XGROUP", "CREATE", wake, self._sources[0].group, "$", "MKSTREAM"))
+        for command, reply in zip(commands, link.send_many(commands), strict=True):
+            if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
+                raise CommandFailed(
+                    f"Cannot make the consumer group of {self.name!r} ({command[2]}): {reply}. "
+                    "If another program uses this key, choose another namespace."
+                ) from reply
+
+    def stop(self) -> list[Claimed]:
+        """Stops reading; returns what nobody has taken, for handing back. Idempotent."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            # The read may be about to block, so one interruption might come too early.
+            with closing(Link(self._endpoint)) as link:
+                while thread.is_alive():
+                    self._interrupt(link)
+                    thread.join(UNBLOCK_EVERY_S)
+        with self._changed:
+            left = list(self._buffer)
+            self._buffer.clear()
+            return left
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _begin(self, prefetch: int) -> None:
+        self._room.prefetch = prefetch
+        self._thread = threading.Thread(
+            target=self._run, name=f"streamatiq-intake-{self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self) -> None:
+        backoff = self._retry.backoff(wait=self._stopping.wait)
+        lost = False
+        while not self._stopping.is_set():
+            try:
+                if self._client_id is None:
+                    self._client_id = self._link.client_id()
+                    self.ensure(self._link)
+                    if lost:
+                        self.logger.info("%s: reading again.", self.name)
+                    lost = False
+                    backoff = self._retry.backoff(wait=self._stopping.wait)
+                self._read()
+            except BrokerConnectionError as error:
+                if not lost and not self._stopping.is_set():
+                    self.logger.warning("%s: cannot read: %s Trying on.", self.name, error)
+                lost = True
+                self._reopen()
+                backoff.pause()
+            except BrokerError as error:
+                self.logger.error("%s: cannot read: %s Trying again.", self.name, error)
+                self._reopen()
+                backoff.pause()
+            except Exception:
+                # A bug of ours must not end the intake in silence.
+                self.logger.exception("%s: reading failed. Trying again.", self.name)
+                self._reopen()
+                backoff.pause()
+        self._link.close()
+
+    def _reopen(self) -> None:
+        self._link.close()
+        self._client_id = None
+
+    def _read(self) -> None:
+        room = self._wait_for_room()
+        if room == 0:
+            return
+        consumer = self._identity.consumer
+        sources = self._sources
+        fetched = self._link.run(
+            scripts.fetch(
+                [source.keys for source in sources],
+                self._delayed,
+                group=sources[0].group,
+                consumer=consumer,
+                room=room,
+            )
+        )
+        taken = self._keep(sources, fetched, consumer)
+        if self._rotate and len(sources) > 1:
+            self._sources = [*sources[1:], sources[0]]
+        if fetched.error:
+            self._on_error(fetched.error, consumer)
+        elif taken == 0 and fetched.next_due_ms != 0:
+            self._block(fetched, consumer)
+        elif taken >= room:
+            self._pass_on(fetched)
+
+    def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
+        now_ns = self._clock_ns()
+        claimed: list[Claimed] = []
+        for block in fetched.blocks:
+            source = sources[block.source]
+            options = block.options or [None] * len(block.entries)
+            for (entry_id, fields), text in zip(block.entries, options, strict=True):
+                claimed.append(Claimed(source, consumer, entry_id, fields, text, now_ns))
+        if claimed:
+            self._put(claimed)
+        return len(claimed)
+
+    def _put(self, claimed: Sequence[Claimed]) -> None:
+        with self._changed:
+            self._buffer.extend(claimed)
+            self._changed.notify_all()
+
+    def _wait_for_room(self) -> int:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._stopping.is_set()
+                    or self._room.worth_fetching(len(self._buffer), self._handed_out)
+                )
+            )
+            if self._stopping.is_set():
+                return 0
+            released, self._released = self._released, 0
+            self._room.observe(released, time.monotonic())
+            return max(1, self._room.target() - len(self._buffer) - self._handed_out)
+
+    def _block(self, fetched: Fetched, consumer: str) -> None:
+        """Waits for an entry, a wake-up or the next due time, whichever is first."""
+        block_ms = BLOCK_MS
+        if fetched.next_due_ms is not None:
+            block_ms = max(1, min(BLOCK_MS, fetched.next_due_ms - fetched.now_ms))
+        wakes = self._wakes()
+        keys = [*(source.keys.entries for source in self._sources), *wakes]
+        try:
+            reply = self._link.send(
+                "XREADGROUP", "GROUP", self._sources[0].group, consumer, "COUNT", 1,
+                "BLOCK", block_ms, "STREAMS", *keys, *[">"] * len(keys),
+            )  # fmt: skip
+        except CommandFailed as error:
+            self._on_error(str(error), consumer)
+            return
+        if not reply:
+            return
+        by_key = {source.keys.entries.encode(): source for source in self._sources}
+        now_ns = self._clock_ns()
+        claimed: list[Claimed] = []
+        for key, entries in reply:
+            source = by_key.get(key)
+            if source is None:
+                self._drop_wakes(key, entries)
+                continue
+            claimed += [
+                Claimed(source, consumer, entry_id, fields, None, now_ns)
+                for entry_id, fields in entries
+            ]
+        if claimed:
+            self._put(claimed)
+
+    def _wakes(self) -> list[str]:
+        return list(dict.fromkeys(source.keys.wake for source in self._sources))
+
+    def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:
+        ids = [entry[0] for entry in entries]
+        self._link.send_many([("XACK", key, self._sources[0].group, *ids), ("XDEL", key, *ids)])
+
+    def _pass_on(self, fetched: Fetched) -> None:
+        """This process is full: another reader must know when the next entry is due."""
+        due = fetched.next_due_ms
+        if due is None or due - fetched.now_ms > BLOCK_MS or due == self._wake_passed_ms:
+            return
+        self._wake_passed_ms = due
+        self._link.send("XADD", self._wakes()[0], "MAXLEN", 16, "*", "w", 1)
+
+    def _on_error(self, text: str, consumer: str) -> None:
+        if "FENCED" in text:
+            self._identity.fenced(consumer)
+        elif "NOGROUP" in text:
+            self.logger.warning("%s: a stream or group was deleted; making it anew.", self.name)
+            self._start = "0"
+            self.ensure(self._link)
+        elif "UNBLOCKED" not in text:
+            raise CommandFailed(f"Reading {self.name!r} failed: {text}")
+
+    def _interrupt(self, link: Link) -> None:
+        client_id = self._client_id
+        if client_id is None:
+            return
+        try:
+            link.send("CLIENT", "UNBLOCK", client_id)
+        except BrokerError as error:
+            # Without the permission, or the server: the read ends by itself within BLOCK_MS.
+            self.logger.debug("%s: cannot interrupt the read: %s", self.name, error)

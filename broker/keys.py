@@ -1,0 +1,158 @@
+"""Every Redis key that Streamatiq uses, with its type.
+
+A key's hash tag (the part in braces) decides its Redis Cluster slot. Everything that settling an
+entry touches lies under the tag of that entry's stream, so that one script can do it atomically:
+
+    log        {NS:log:TYPE:PART}          PART is a partition number or a lane name
+    queue      {NS:q:NAME}
+
+Key                                        type    holds
+-----------------------------------------  ------  --------------------------------------------
+TAG:entries            (log)               STREAM  d = event as JSON, a = appended, us (server)
+TAG:ids, TAG:ids.old   (log)               HASH    event id -> entry id: publish dedupe window
+TAG:entries.LANE       (queue)             STREAM  m = message, a = appended, us (server)
+TAG:delayed            (queue)             ZSET    member -> due, ms
+TAG:delayed.messages   (queue)             HASH    member -> message
+TAG:producer:SLOT      (queue)             STRING  last sequence number that SLOT has enqueued
+
+Per subscription of a log (SUB = TAG:sub:NAME), or per lane of a queue (SUB = TAG:lane:LANE):
+SUB:parked                                 ZSET    entry id -> due, ms (0 = handed back)
+SUB:options                                HASH    entry id -> retry state of a parked entry, JSON
+SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
+SUB:dead      (queue: TAG:dead)            STREAM  dead letters
+SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch
+SUB:wake      (queue: TAG:wake)            STREAM  wakes one blocked reader of the group
+
+TAG:fence:CONSUMER                         STRING  the consumer is dead: nothing of it is committed
+TAG:batch:CONSUMER                         STRING  number and outcome of its last settle batch
+
+NS:layout:TYPE                             STRING  layout of a log, fixed when it is created
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..events import Lane
+
+__all__ = ["LANES", "Keys", "LogKeys", "QueueKeys", "SourceKeys"]
+
+#: Lanes in the order in which they are read.
+LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKeys:
+    """The keys that reading and settling one stream for one group touch. All in one slot."""
+
+    tag: str
+    entries: str
+    parked: str
+    options: str
+    done: str
+    done_old: str
+    dead: str
+    audit: str
+    wake: str
+
+    def fence(self, consumer: str) -> str:
+        """Set while `consumer` is declared dead."""
+        return f"{self.tag}:fence:{consumer}"
+
+    def batch(self, consumer: str) -> str:
+        """Number and outcome of `consumer`'s last settle batch that began with this tag."""
+        return f"{self.tag}:batch:{consumer}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The keys of one stream of a log."""
+
+    tag: str
+    entries: str = field(init=False)
+    ids: str = field(init=False)
+    ids_old: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entries", f"{self.tag}:entries")
+        object.__setattr__(self, "ids", f"{self.tag}:ids")
+        object.__setattr__(self, "ids_old", f"{self.tag}:ids.old")
+
+    def subscription(self, name: str) -> SourceKeys:
+        """The keys of subscription `name` on this stream."""
+        sub = f"{self.tag}:sub:{name}"
+        return SourceKeys(
+            tag=self.tag,
+            entries=self.entries,
+            parked=f"{sub}:parked",
+            options=f"{sub}:options",
+            done=f"{sub}:done",
+            done_old=f"{sub}:done.old",
+            dead=f"{sub}:dead",
+            audit=f"{sub}:audit",
+            wake=f"{sub}:wake",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys of one work queue."""
+
+    tag: str
+
+    @property
+    def delayed(self) -> str:
+        return f"{self.tag}:delayed"
+
+    @property
+    def delayed_messages(self) -> str:
+        return f"{self.tag}:delayed.messages"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.tag}:dead"
+
+    @property
+    def wake(self) -> str:
+        return f"{self.tag}:wake"
+
+    def entries(self, lane: Lane) -> str:
+        return f"{self.tag}:entries.{lane.value}"
+
+    def producer(self, slot: str) -> str:
+        """Last sequence number that producer `slot` has enqueued."""
+        return f"{self.tag}:producer:{slot}"
+
+    def lane(self, lane: Lane) -> SourceKeys:
+        """The keys of one lane, for the queue's one group."""
+        sub = f"{self.tag}:lane:{lane.value}"
+        return SourceKeys(
+            tag=self.tag,
+            entries=self.entries(lane),
+            parked=f"{sub}:parked",
+            options=f"{sub}:options",
+            done=f"{sub}:done",
+            done_old=f"{sub}:done.old",
+            dead=self.dead,
+            audit=f"{self.tag}:audit",
+            wake=self.wake,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Builds the keys of one namespace."""
+
+    namespace: str
+
+    def log(self, type_name: str, part: str) -> LogKeys:
+        """Keys of one stream of the log of `type_name`; `part` is a partition or a lane."""
+        return LogKeys(f"{{{self.namespace}:log:{type_name}:{part}}}")
+
+    def queue(self, name: str) -> QueueKeys:
+        """Keys of work queue `name`."""
+        return QueueKeys(f"{{{self.namespace}:q:{name}}}")
+
+    def layout(self, type_name: str) -> str:
+        """Layout of the log of `type_name`."""
+        return f"{self.namespace}:layout:{type_name}"

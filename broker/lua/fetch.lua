@@ -1,0 +1,90 @@
+#!lua flags=allow-oom
+-- Takes entries for one consumer: what was handed back or is due first, then new ones, in the order
+-- of the sources given (lanes: high to low), never more than there is room for.
+-- KEYS  a source each 4: entries STREAM, parked ZSET, options HASH, fence STRING
+--       then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
+--       sources 1..3 (the first character of a delayed member is its source's number)
+-- ARGV  1 group  2 consumer  3 room  4 number of sources
+-- Returns {now ms, next due ms or -1, error or '', blocks...}; next due 0 = more is due already.
+--   block = {source, entries, options}: options has one text or false an entry that was parked,
+--   and is empty for new entries.
+-- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
+-- beside what was claimed, so that no claim is lost.
+-- Effects, in order: 1 promote due delayed messages  2 XCLAIM parked entries that are due, forget
+-- their parking  3 XREADGROUP new ones.
+--@include _time.lua
+local group, consumer = ARGV[1], ARGV[2]
+local room, n = tonumber(ARGV[3]), tonumber(ARGV[4])
+local now_us, now_ms = server_time()
+local reply = {now_ms, -1, ''}
+local next_due
+
+for i = 1, n do
+  local fence = KEYS[4 * i]
+  if (i == 1 or fence ~= KEYS[4 * i - 4]) and redis.call('EXISTS', fence) == 1 then
+    reply[3] = 'FENCED'
+    return reply
+  end
+end
+
+local delayed, messages = KEYS[4 * n + 1], KEYS[4 * n + 2]
+if delayed then
+  local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
+  for _, member in ipairs(due) do
+    local message = redis.call('HGET', messages, member)
+    if message then
+      local source = tonumber(string.sub(member, 1, 1))
+      redis.call('XADD', KEYS[4 * source - 3], '*', 'm', message, 'a', now_us)
+      redis.call('HDEL', messages, member)
+    end
+    redis.call('ZREM', delayed, member)
+  end
+  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  if first[2] then next_due = tonumber(first[2]) end
+end
+
+for i = 1, n do
+  local entries, parked, options = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1]
+  if room > 0 then
+    local due = redis.call('ZRANGE', parked, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, room)
+    if #due > 0 then
+      -- RETRYCOUNT 1: a retry is no sign of a crash; the counter only finds crash loops.
+      local args = {entries, group, consumer, 0}
+      for _, id in ipairs(due) do args[#args + 1] = id end
+      args[#args + 1] = 'RETRYCOUNT'
+      args[#args + 1] = 1
+      local claimed = redis.pcall('XCLAIM', unpack(args))
+      if claimed.err then
+        reply[3] = claimed.err
+        break
+      end
+      redis.call('ZREM', parked, unpack(due))
+      local texts = {}
+      for j, entry in ipairs(claimed) do texts[j] = redis.call('HGET', options, entry[1]) end
+      reply[#reply + 1] = {i, claimed, texts}
+      room = room - #claimed
+    end
+  end
+  local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local due = tonumber(first[2])
+    if not next_due or due < next_due then next_due = due end
+  end
+end
+
+for i = 1, n do
+  if room <= 0 or reply[3] ~= '' then break end
+  local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room,
+    'STREAMS', KEYS[4 * i - 3], '>')
+  if read then
+    if read.err then
+      reply[3] = read.err
+    else
+      local entries = read[1][2]
+      reply[#reply + 1] = {i, entries, {}}
+      room = room - #entries
+    end
+  end
+end
+if next_due then reply[2] = next_due <= now_ms and 0 or next_due end
+return reply

@@ -1,0 +1,200 @@
+#!lua flags=allow-oom
+-- Ends a batch of deliveries of one consumer: the only script that commits.
+-- KEYS  1 batch STRING
+--       a group each 9: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
+--         dead STREAM, audit STREAM, wake STREAM, fence STRING
+--       then a log target each 3: entries STREAM, ids HASH, ids.old HASH
+--       then a queue target each 4: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM
+-- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window, ms
+--       then a group each:
+--         group name, delete (1: XDEL what is settled), mark (1: write done marks), audit record
+--         or '', number p of plain entries, p entry ids, p event ids (only if mark),
+--         number c of clear entry ids (whose retry state is dropped), c entry ids,
+--         number s of special operations, and each of these as
+--           kind, entry id, event id,
+--           number e of emits, each: log target, event id, event
+--           number q of messages, each: queue target, delay ms or -1, member, message
+--           and by kind: E (done, or retried by message)  nothing more
+--                        P (parked)         delay ms, options ('' keeps what is stored)
+--                        B (handed back)    nothing more
+--                        D (dead-lettered)  number f of fields, fields and values
+-- Returns a list: first the number of groups that were fenced, then for each group either 'FENCED'
+-- or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
+-- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there: settled, its
+-- emits not repeated), or an error (not settled, still pending).
+-- A batch number that was done before returns its stored outcome and does nothing: its reply was
+-- lost. Effects of a group, in order: 1 emits and messages  2 dead letters  3 done marks  4 XACK
+-- (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
+--@include _time.lua
+--@include _window.lua
+local last = redis.call('GET', KEYS[1])
+if last then
+  local at = string.find(last, ' ', 1, true)
+  if string.sub(last, 1, at - 1) == ARGV[1] then return cjson.decode(string.sub(last, at + 1)) end
+end
+
+local now_us, now_ms = server_time()
+local n_groups, n_logs, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local logs_at = 1 + 9 * n_groups
+local queues_at = logs_at + 3 * n_logs
+local a = 5
+local fenced = 0
+local reply = {0}
+local rotated = {}
+
+local function take()
+  local value = ARGV[a]
+  a = a + 1
+  return value
+end
+
+local function take_many(count)
+  local values = {}
+  for i = 1, count do values[i] = ARGV[a + i - 1] end
+  a = a + count
+  return values
+end
+
+-- Wakes one blocked reader.
+local function wake(key) redis.call('XADD', key, 'MAXLEN', 16, '*', 'w', 1) end
+
+local function emit(target, id, event)
+  local at = logs_at + 3 * (target - 1)
+  local entries, ids, ids_old = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
+  if not rotated[ids] then
+    window_rotate(ids, ids_old, window_ms)
+    rotated[ids] = true
+  end
+  if window_lookup(ids, ids_old, {id})[1] then return nil end
+  local added = redis.pcall('XADD', entries, '*', 'd', event, 'a', now_us)
+  if type(added) == 'table' and added.err then return added.err end
+  window_store(ids, {id, added}, window_ms)
+  return nil
+end
+
+local function add_message(target, delay_ms, member, message)
+  local at = queues_at + 4 * (target - 1)
+  if delay_ms < 0 then
+    local added = redis.pcall('XADD', KEYS[at + 1], '*', 'm', message, 'a', now_us)
+    if type(added) == 'table' and added.err then return added.err end
+    return nil
+  end
+  local due = now_ms + delay_ms
+  local first = redis.pcall('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+  if first.err then return first.err end
+  local stored = redis.pcall('HSET', KEYS[at + 3], member, message)
+  if type(stored) == 'table' and stored.err then return stored.err end
+  redis.call('ZADD', KEYS[at + 2], due, member)
+  if not first[2] or due < tonumber(first[2]) then wake(KEYS[at + 4]) end
+  return nil
+end
+
+for g = 1, n_groups do
+  local at = 1 + 9 * (g - 1)
+  local entries, parked, options = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
+  local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
+  local audit, wake_key, fence = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
+  local group, delete, mark = take(), take() == '1', take() == '1'
+  local record = take()
+  local problems = {}
+  local is_fenced = redis.call('EXISTS', fence) == 1
+  if mark and not is_fenced then window_rotate(done, done_old, window_ms) end
+
+  local settled, marks = {}, {}
+  local function settle(entry_id, event_id)
+    settled[#settled + 1] = entry_id
+    if mark and event_id ~= '' then
+      marks[#marks + 1] = event_id
+      marks[#marks + 1] = 1
+    end
+  end
+
+  local n_plain = tonumber(take())
+  local plain = take_many(n_plain)
+  local plain_events = mark and take_many(n_plain) or nil
+  if not is_fenced then
+    for i = 1, n_plain do settle(plain[i], mark and plain_events[i] or '') end
+  end
+  local clear = take_many(tonumber(take()))
+  local parks = {}
+
+  for _ = 1, tonumber(take()) do
+    local kind, entry_id, event_id = take(), take(), take()
+    local failure
+    local duplicate = false
+    if mark and not is_fenced and kind == 'E' then
+      duplicate = window_lookup(done, done_old, {event_id})[1] and true or false
+    end
+    for _ = 1, tonumber(take()) do
+      local target, id, event = tonumber(take()), take(), take()
+      if not is_fenced and not duplicate and not failure then failure = emit(target, id, event) end
+    end
+    for _ = 1, tonumber(take()) do
+      local target, delay_ms, member, message = tonumber(take()), tonumber(take()), take(), take()
+      if not is_fenced and not duplicate and not failure then
+        failure = add_message(target, delay_ms, member, message)
+      end
+    end
+    if duplicate then problems[#problems + 1] = {entry_id, 'DUPLICATE'} end
+    if kind == 'E' then
+      if not is_fenced and not failure then settle(entry_id, event_id) end
+    elseif kind == 'P' then
+      local delay_ms, text = tonumber(take()), take()
+      if not failure then parks[#parks + 1] = {entry_id, now_ms + delay_ms, text} end
+    elseif kind == 'B' then
+      parks[#parks + 1] = {entry_id, 0, ''}
+    else
+      local fields = take_many(tonumber(take()))
+      if not is_fenced and not failure then
+        local added = redis.pcall('XADD', dead, '*', unpack(fields))
+        if type(added) == 'table' and added.err then
+          failure = added.err
+        else
+          settle(entry_id, event_id)
+        end
+      end
+    end
+    if failure then problems[#problems + 1] = {entry_id, failure} end
+  end
+
+  if is_fenced then
+    fenced = fenced + 1
+    reply[g + 1] = 'FENCED'
+  else
+    if #marks > 0 then window_store(done, marks, window_ms) end
+    if #settled > 0 then
+      if redis.call('XACK', entries, group, unpack(settled)) < #settled then
+        problems[#problems + 1] = {'', 'GONE'}
+      end
+      if delete then redis.call('XDEL', entries, unpack(settled)) end
+    end
+    if #clear > 0 then redis.call('HDEL', options, unpack(clear)) end
+    for _, park in ipairs(parks) do
+      -- To __free__: whoever compares its own pending entries with what it holds must not find it.
+      local back = park[2] == 0
+      local claimed
+      if back then
+        claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1], 'RETRYCOUNT', 0, 'JUSTID')
+      else
+        claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1], 'JUSTID')
+      end
+      if claimed.err then
+        problems[#problems + 1] = {park[1], claimed.err}
+      elseif #claimed == 1 then
+        local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
+        redis.call('ZADD', parked, park[2], park[1])
+        if park[3] ~= '' then redis.call('HSET', options, park[1], park[3]) end
+        if back or not first[2] or park[2] < tonumber(first[2]) then wake(wake_key) end
+      else
+        problems[#problems + 1] = {park[1], 'GONE'}
+      end
+    end
+    if record ~= '' then
+      redis.call('XADD', audit, 'MAXLEN', '~', 10000, '*', 'r', record)
+    end
+    reply[g + 1] = problems
+  end
+end
+reply[1] = fenced
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. cjson.encode(reply), 'EX', 3600)
+return reply

@@ -1,0 +1,47 @@
+"""How many entries a process holds: enough to keep its threads busy, not more.
+
+What one fetch brings should last for `AHEAD_S` at the present speed of the handlers. A process with
+slow handlers so holds few entries, and others can run the rest; with fast ones, fetches are large.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Room"]
+
+#: Seconds of work to hold.
+AHEAD_S = 0.05
+#: Weight of the newest measurement of speed.
+NEWEST = 0.3
+
+
+class Room:
+    """Not thread-safe: its owner's lock guards it.
+
+    Parameters:
+      batch_size: Entries that may be held beyond what is handed out, at most.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.prefetch = 1
+        self._batch_size = batch_size
+        self._rate = 0.0
+        self._since: float | None = None
+
+    def observe(self, released: int, now_s: float) -> None:
+        """`released` entries were finished since the last call, which was before `now_s`."""
+        if self._since is not None and now_s > self._since:
+            rate = released / (now_s - self._since)
+            self._rate += NEWEST * (rate - self._rate)
+        self._since = now_s
+
+    def target(self) -> int:
+        """Entries to hold in all, handed out ones included."""
+        if self.prefetch == 1:
+            return 1  # asked for: no entry waits behind a running handler
+        return self.prefetch + min(self._batch_size, int(self._rate * AHEAD_S))
+
+    def worth_fetching(self, buffered: int, handed_out: int) -> bool:
+        """Whether half of the room is free: many tiny fetches would cost more than they bring."""
+        return (buffered + handed_out) * 2 <= self.target() or (
+            buffered == 0 and handed_out < self.prefetch
+        )

@@ -1,0 +1,147 @@
+"""One typed function a script; nothing else names a script.
+
+Each returns a `Call`; what a script does, its keys and its reply stand in the header of its file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .calls import Call, script
+from .keys import LogKeys, SourceKeys
+
+__all__ = [
+    "Appended",
+    "Block",
+    "EnqueueTarget",
+    "Fetched",
+    "backlog",
+    "enqueue",
+    "fetch",
+    "flush",
+    "publish",
+]
+
+
+class Appended(NamedTuple):
+    """Where an event stands in its log, and whether it stood there before."""
+
+    entry_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueTarget:
+    """The keys that adding a message to one lane touches.
+
+    `number` is the lane's place among the queue's sources, from 1; delayed members begin with it.
+    """
+
+    number: int
+    entries: str
+    delayed: str
+    delayed_messages: str
+    wake: str
+
+    def keys(self) -> tuple[str, str, str, str]:
+        return (self.entries, self.delayed, self.delayed_messages, self.wake)
+
+    def member(self, message_id: str) -> str:
+        """A new member of the delayed set: a message may be delayed more than once."""
+        return f"{self.number}{message_id}:{os.urandom(4).hex()}"
+
+
+class Block(NamedTuple):
+    """What one fetch took from one source."""
+
+    #: Index of the source in the order given to `fetch`.
+    source: int
+    #: [entry id, [field, value, ...]] each.
+    entries: list[Any]
+    #: Retry state of each entry, where they were parked; else empty.
+    options: list[bytes | None]
+
+
+class Fetched(NamedTuple):
+    """What one fetch took, and when to fetch again."""
+
+    #: The server's clock, ms.
+    now_ms: int
+    #: When the next parked or delayed entry is due, ms; 0 = at once; None = nothing waits.
+    next_due_ms: int | None
+    #: An error met on the way, as the server put it; what was taken before it is in `blocks`.
+    error: str
+    blocks: list[Block]
+
+
+def _appended(reply: Any) -> list[Appended]:
+    return [
+        Appended(entry[1:].decode(), True) if entry[:1] == b"=" else Appended(entry.decode(), False)
+        for entry in reply
+    ]
+
+
+def publish(
+    log: LogKeys, window_ms: int, events: Sequence[tuple[bytes, bytes]]
+) -> Call[list[Appended]]:
+    """Appends (event id, encoded event) pairs to one stream. Harmless to repeat."""
+    args: list[Any] = [window_ms]
+    for event_id, data in events:
+        args.append(event_id)
+        args.append(data)
+    return Call(script("publish"), (log.entries, log.ids, log.ids_old), args, _appended)
+
+
+def enqueue(
+    target: EnqueueTarget,
+    producer: str,
+    sequence: int,
+    messages: Sequence[tuple[int, str, bytes]],
+) -> Call[bool]:
+    """Adds (delay in ms or -1, member, message) triples. Harmless to repeat with its `sequence`."""
+    args: list[Any] = [sequence]
+    for delay_ms, member, message in messages:
+        args += (delay_ms, member, message)
+    return Call(script("enqueue"), (*target.keys(), producer), args, bool)
+
+
+def _fetched(reply: Any) -> Fetched:
+    now_ms, next_due_ms, error, *blocks = reply
+    return Fetched(
+        now_ms,
+        None if next_due_ms < 0 else next_due_ms,
+        error.decode("utf-8", "replace"),
+        [Block(source - 1, entries, options) for source, entries, options in blocks],
+    )
+
+
+def fetch(
+    sources: Sequence[SourceKeys],
+    delayed: tuple[str, str] | None,
+    *,
+    group: str,
+    consumer: str,
+    room: int,
+) -> Call[Fetched]:
+    """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it."""
+    keys: list[str] = []
+    for source in sources:
+        keys += (source.entries, source.parked, source.options, source.fence(consumer))
+    keys += delayed or ()
+    return Call(script("fetch"), keys, (group, consumer, room, len(sources)), _fetched)
+
+
+def flush(delayed: tuple[str, str], lanes: Sequence[SourceKeys], group: str) -> Call[int]:
+    """Empties a work queue; returns how many messages were dropped."""
+    keys = list(delayed)
+    for lane in lanes:
+        keys += (lane.entries, lane.parked, lane.options)
+    return Call(script("flush"), keys, (group,), int)
+
+
+def backlog(delayed: str, lanes: Sequence[SourceKeys]) -> Call[int]:
+    """Counts ready, pending and delayed messages of a work queue in one moment."""
+    return Call(script("backlog"), (delayed, *(lane.entries for lane in lanes)), (), int)
