@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["KeyPath", "Kind", "Layer", "dotted", "explain", "leaves", "redact", "shown"]
+__all__ = ["KeyPath", "Kind", "Layer", "by_line", "dotted", "explain", "leaves", "redact", "shown"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 #: What a key holds: decides how the text of a variable is read.
@@ -85,6 +85,12 @@ def leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> dict[tuple[st
 def dotted(path: KeyPath) -> str:
     """`path` as a user writes it: redis.url."""
     return ".".join(str(part) for part in path)
+
+
+def by_line(problem: str) -> tuple[int, int]:
+    """Sorts the problems of one file by the line and column that they start with."""
+    found = re.match(r"[^\n]*?:(\d+):(?:(\d+):)? ", problem)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
 def redact(text: str) -> str:

@@ -89,9 +89,9 @@ def read_dotenv(path: Path, known: Mapping[tuple[str, ...], Kind]) -> tuple[Laye
             readable.append(original)
         if binding.key is not None:
             lines[binding.key] = line
-        if binding.error or (binding.key is not None and binding.value is None):
-            if PREFIX in original.upper():
-                broken.append(f"{path}:{line}: is not of the form NAME=value")
+        valueless = binding.error or (binding.key is not None and binding.value is None)
+        if valueless and PREFIX in original.upper():
+            broken.append(f"{path}:{line}: is not of the form NAME=value")
     # Read a second time, because only this resolves ${OTHER} inside values.
     found = dotenv_values(stream=StringIO("".join(readable)))
     values = {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,48 @@
+"""`streamatiq config`: which settings are in force, and where each came from."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from pydantic import BaseModel
+
+from .._config_layer import redact
+from ._state import State
+
+__all__ = ["config"]
+
+
+@click.group()
+def config() -> None:
+    """Show and check the settings."""
+
+
+@config.command()
+@click.pass_obj
+def show(state: State) -> None:
+    """Print every setting, its value, and where the value came from.
+
+    Passwords are replaced by stars.
+    """
+    settings, origins = state.loaded
+    rows = [(key, _shown(settings, key), origin) for key, origin in origins.items()]
+    key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for key, value, origin in rows:
+        click.echo(f"{key:<{key_width}}  {value:<{value_width}}  {origin}")
+
+
+@config.command()
+@click.pass_obj
+def check(state: State) -> None:
+    """Check the settings of all sources; list everything that is wrong."""
+    _, origins = state.loaded
+    changed = sum(origin != "default" for origin in origins.values())
+    click.echo(f"Settings are right: {changed} of {len(origins)} are set, the others are defaults.")
+
+
+def _shown(settings: BaseModel, key: str) -> str:
+    value: object = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return redact(json.dumps(value)) if key == "redis.url" else json.dumps(value)
