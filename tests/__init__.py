@@ -1,0 +1,1 @@
+"""Streamatiq's tests. A package, so that `tests.support` has a name; see there."""

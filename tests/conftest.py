@@ -1,0 +1,105 @@
+"""Fixtures that every test may use. All of them talk to real servers.
+
+    server       the session's shared embedded server (a unix socket, and a TCP port)
+    redis_url    its unix URL; tests keep apart by `namespace`, not by database
+    namespace    a name that no other test has
+    client       a redis-py client of the shared server
+    own_server   makes private servers, for tests that kill, restart or configure theirs
+    proxy        a cutting proxy in front of the shared server
+
+After each test every child process that `tests.support` started is killed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import redis
+
+from streamatiq.broker.embedded import EmbeddedServer
+from tests.support import CuttingProxy, kill_leftovers
+
+_namespace_numbers = itertools.count(1)
+
+
+class OwnServer(Protocol):
+    """Ensures a server on the directory `name` of this test; the same name again restarts it."""
+
+    def __call__(
+        self, name: str = "data", *, port: int | None = None, start_timeout_s: float = 10.0
+    ) -> EmbeddedServer: ...
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Kill what the test started through `tests.support`, however it ended."""
+    yield
+    kill_leftovers()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """The shared server. Do not stop, flush or configure it: take `own_server` for that."""
+    with EmbeddedServer.ensure(tmp_path_factory.mktemp("server"), port=0) as shared:
+        yield shared
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedServer) -> str:
+    """The unix URL of the shared server."""
+    return server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace of this test alone; unique because the shared server lives one session."""
+    return f"test{next(_namespace_numbers)}"
+
+
+@pytest.fixture
+def open_client() -> Iterator[Callable[[str], redis.Redis]]:
+    """Open redis-py clients by URL (protocol 2, bytes); all are closed after the test."""
+    opened: list[redis.Redis] = []
+
+    def open_one(url: str) -> redis.Redis:
+        opened.append(redis.Redis.from_url(url, protocol=2, decode_responses=False))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def client(open_client: Callable[[str], redis.Redis], redis_url: str) -> redis.Redis:
+    """A client of the shared server."""
+    return open_client(redis_url)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[OwnServer]:
+    """A factory of private servers, all stopped after the test."""
+    started: list[EmbeddedServer] = []
+
+    def ensure(
+        name: str = "data", *, port: int | None = None, start_timeout_s: float = 10.0
+    ) -> EmbeddedServer:
+        started.append(
+            EmbeddedServer.ensure(tmp_path / name, port=port, start_timeout_s=start_timeout_s)
+        )
+        return started[-1]
+
+    yield ensure
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def proxy(server: EmbeddedServer) -> Iterator[CuttingProxy]:
+    """A proxy in front of the shared server; a test tells it which replies to cut."""
+    with CuttingProxy(server.url) as between:
+        yield between
