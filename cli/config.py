@@ -18,9 +18,9 @@ def config() -> None:
     """Show and check the settings."""
 
 
-@config.command()
+@config.command("show")
 @click.pass_obj
-def show(state: State) -> None:
+def _show(state: State) -> None:
     """Print every setting, its value, and where the value came from.
 
     Passwords are replaced by stars.
@@ -32,9 +32,9 @@ def show(state: State) -> None:
         click.echo(f"{key:<{key_width}}  {value:<{value_width}}  {origin}")
 
 
-@config.command()
+@config.command("check")
 @click.pass_obj
-def check(state: State) -> None:
+def _check(state: State) -> None:
     """Check the settings of all sources; list everything that is wrong."""
     _, origins = state.loaded
     changed = sum(origin != "default" for origin in origins.values())

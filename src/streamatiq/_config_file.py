@@ -131,7 +131,8 @@ class _Reader:
         try:
             value = _SCALARS[node.tag](node.value)
         except ValueError:
-            # An explicit tag that does not fit its text: text, for the model to refuse.
-            return node.value
+            place = self._layer.value_places[path]
+            self._layer.problems.append(f"{place}: the text does not fit the tag {node.tag!r}")
+            return None
         # A section whose keys are all commented out reads as null, and means: nothing set.
         return {} if value is None and path in self._sections else value

@@ -114,11 +114,13 @@ def explain(error: ValidationError, layer: Layer, known: Iterable[tuple[str, ...
         if detail["type"] == "extra_forbidden":
             lines.append(f"{layer.place(path, of_key=True)}: {_unknown(path, paths)}")
             continue
+        if path[-1:] == ("[key]",):
+            path = path[:-1]
         if detail["type"] == "model_type":
             reason = "must be a section with keys of its own"
         else:
             reason = detail["msg"].removeprefix("Value error, ")
-            reason = reason.replace("Input should be", "must be").replace("String", "text")
+            reason = re.sub("^(Input|String) should", "must", reason).replace("tuple", "list")
         lines.append(f"{layer.place(path)}: {dotted(path)} {reason}, got {shown(detail['input'])}")
     return lines
 

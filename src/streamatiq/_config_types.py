@@ -55,7 +55,12 @@ def _server_url(value: str) -> str:
         if not rest:
             raise ValueError("must name a directory for the server's data: embedded://PATH")
         return value
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError(
+            "must be a URL; write the signs []/?#@: of a password as %5B and so on"
+        ) from None
     if scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("must name a socket: unix:///path/to/redis.sock")

@@ -257,8 +257,8 @@ class _Source(PydanticBaseSettingsSource):
         self._layer = layer
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """One section's values."""
-        return self._layer.values.get(field_name), field_name, False
+        """One section's values; the base class demands it, and `__call__` needs it not."""
+        raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
         """All values."""
