@@ -180,9 +180,11 @@ WRITERS = {
 def test_a_reader_that_leaves_is_no_error(program: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     try:
         run = subprocess.run(
             [sys.executable, "-c", program],
+            env=buffered,
             stdout=write_end,
             stderr=subprocess.PIPE,
             text=True,
