@@ -25,6 +25,7 @@ from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError
 from .connections import Endpoint, Link, RetryPolicy
+from .in_flight import InFlight
 from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
 
 __all__ = ["Committer"]
@@ -47,6 +48,7 @@ class Committer:
       retry: First pause after a lost connection; attempts are not limited.
       window_ms: How long done marks and publish ids are kept at least.
       on_fenced: Called with a consumer name that turned out to be fenced.
+      in_flight: What this process holds; settled entries are taken out.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Committer:
         retry: RetryPolicy,
         window_ms: int,
         on_fenced: Callable[[str], None],
+        in_flight: InFlight,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.name = os.urandom(6).hex()
@@ -63,6 +66,7 @@ class Committer:
         self._retry = RetryPolicy(None, retry.delay_s)
         self._window_ms = window_ms
         self._on_fenced = on_fenced
+        self._in_flight = in_flight
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
@@ -145,6 +149,9 @@ class Committer:
                 count = min(len(self._waiting), MAX_BATCH)
                 batch = [self._waiting.popleft() for _ in range(count)]
             again = self._commit(batch)
+            for one in batch:
+                if one not in again:
+                    self._in_flight.remove(one.source, one.entry_id)
             with self._lock:
                 self._unsettled += len(again) - len(batch)
                 self._waiting.extend(again)

@@ -16,6 +16,7 @@ whose embedded server went away brings it back.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,9 +58,12 @@ class RetryPolicy:
     max_retries: int | None = 3
     delay_s: float = 1.0
 
-    def backoff(self, *, wait: Callable[[float], bool] | None = None) -> Backoff:
-        """A fresh run of pauses; `wait` waits that many seconds and returns True to stop."""
-        return Backoff(first_s=self.delay_s, limit_s=30.0, wait=wait)
+    def backoff(
+        self, *, wait: Callable[[float], bool] | None = None, limit_s: float = 30.0
+    ) -> Backoff:
+        """A fresh run of pauses, none longer than `limit_s`; `wait` waits that many seconds and
+        returns True to stop."""
+        return Backoff(first_s=self.delay_s, limit_s=limit_s, wait=wait)
 
 
 class Endpoint:
@@ -241,6 +245,11 @@ class Link:
             connection.connect()
             self._connection = connection
         return self._connection
+
+    def socket(self) -> socket.socket | None:
+        """The open connection's socket, to wait on; None after a loss."""
+        # redis-py has no public way to it.
+        return None if self._connection is None else self._connection._get_socket()
 
     def forget(self) -> None:
         """Drops a connection inherited by fork without touching its socket's other owner."""

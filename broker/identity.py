@@ -17,12 +17,13 @@ __all__ = ["Identity"]
 
 
 class Identity:
-    """The present consumer name. Thread-safe."""
+    """The present consumer name. Thread-safe: `_lock` guards both attributes."""
 
     def __init__(self) -> None:
         self.logger = get_logger(__name__, type(self))
-        self._lock = threading.Lock()  # guards consumer
+        self._lock = threading.Lock()
         self.consumer = self._new()
+        self._lost: list[str] = []
 
     @staticmethod
     def _new() -> str:
@@ -32,7 +33,15 @@ class Identity:
         """Takes a new name if `consumer` is the present one."""
         with self._lock:
             if consumer == self.consumer:
+                self._lost.append(consumer)
                 self.consumer = self._new()
                 self.logger.warning(
                     "Consumer %s is fenced; going on as %s.", consumer, self.consumer
                 )
+
+    def take_lost(self) -> list[str]:
+        """Names that were fenced since the last call: what was read under them since then, by a
+        read that was under way, must be handed back."""
+        with self._lock:
+            lost, self._lost = self._lost, []
+            return lost

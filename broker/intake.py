@@ -28,7 +28,11 @@ from dramatiq.logging import get_logger
 from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
 from .connections import Endpoint, Link, RetryPolicy
+from .groups import ensure_groups, wake_keys
 from .identity import Identity
+from .in_flight import InFlight
+from .keys import MemberKeys
+from .members import encode_reads
 from .room import Room
 from .scripts import Fetched
 from .sources import Source
@@ -39,6 +43,10 @@ __all__ = ["Claimed", "Intake"]
 BLOCK_MS = 5_000
 #: Seconds that a reply may take beyond the time it may block.
 MARGIN_S = 5.0
+#: Seconds between two comparisons of what the server counts as ours with what we hold.
+COMPARE_S = 10.0
+#: Pending entries looked at in one comparison: more than one process holds.
+COMPARED = 1_000
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
 
@@ -66,7 +74,10 @@ class Intake:
       delayed: Keys of a work queue's delayed messages; None for a subscription.
       rotate: Whether the sources take turns in being first (partitions) or not (lanes).
       endpoint, retry: The server; attempts are not limited.
+      members: Where this consumer says what it reads, before it reads.
       identity: This process's consumer name.
+      in_flight: What this process holds.
+      hand_back: Takes entries that this process claimed without knowing, to hand them back.
       batch_size: Entries that one fetch takes at most.
       clock_ns: Wall clock, ns.
     """
@@ -81,7 +92,10 @@ class Intake:
         rotate: bool,
         endpoint: Endpoint,
         retry: RetryPolicy,
+        members: MemberKeys,
         identity: Identity,
+        in_flight: InFlight,
+        hand_back: Callable[[Sequence[Claimed]], None],
         batch_size: int,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -93,7 +107,12 @@ class Intake:
         self._rotate = rotate
         self._endpoint = endpoint
         self._retry = RetryPolicy(None, retry.delay_s)
+        self._members = members
         self._identity = identity
+        self._enlisted: str | None = None
+        self._in_flight = in_flight
+        self._hand_back = hand_back
+        self._next_compare = 0.0
         self._clock_ns = clock_ns
         self._link = Link(
             endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
@@ -138,27 +157,6 @@ class Intake:
             if self._buffer or self._room.worth_fetching(0, self._handed_out):
                 self._changed.notify_all()
 
-    def ensure(self, link: Link) -> None:
-        """Makes the consumer groups that do not exist yet.
-
-        Raises:
-          BrokerError: The server refused.
-        """
-        commands: list[Sequence[Any]] = []
-        for source in self._sources:
-            keys = source.keys
-            commands.append(
-                ("XGROUP", "CREATE", keys.entries, source.group, self._start, "MKSTREAM")
-            )
-        for wake in self._wakes():
-            commands.append(("XGROUP", "CREATE", wake, self._sources[0].group, "$", "MKSTREAM"))
-        for command, reply in zip(commands, link.send_many(commands), strict=True):
-            if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
-                raise CommandFailed(
-                    f"Cannot make the consumer group of {self.name!r} ({command[2]}): {reply}. "
-                    "If another program uses this key, choose another namespace."
-                ) from reply
-
     def stop(self) -> list[Claimed]:
         """Stops reading; returns what nobody has taken, for handing back. Idempotent."""
         with self._changed:
@@ -192,7 +190,7 @@ class Intake:
             try:
                 if self._client_id is None:
                     self._client_id = self._link.client_id()
-                    self.ensure(self._link)
+                    ensure_groups(self._link, self._sources, self._start)
                     if lost:
                         self.logger.info("%s: reading again.", self.name)
                     lost = False
@@ -218,6 +216,8 @@ class Intake:
     def _reopen(self) -> None:
         self._link.close()
         self._client_id = None
+        self._enlisted = None  # the server may have lost its memory
+        self._next_compare = 0.0
 
     def _read(self) -> None:
         room = self._wait_for_room()
@@ -225,6 +225,12 @@ class Intake:
             return
         consumer = self._identity.consumer
         sources = self._sources
+        if consumer != self._enlisted:
+            reads = encode_reads(sources)
+            self._link.run(scripts.enlist(self._members, consumer, self.name, reads))
+            self._enlisted = consumer
+        if time.monotonic() >= self._next_compare:
+            self._compare(consumer)
         fetched = self._link.run(
             scripts.fetch(
                 [source.keys for source in sources],
@@ -256,7 +262,25 @@ class Intake:
             self._put(claimed)
         return len(claimed)
 
+    def _compare(self, consumer: str) -> None:
+        """Hands back what the server counts as ours and we do not hold: replies were lost."""
+        self._next_compare = time.monotonic() + COMPARE_S
+        for source in self._sources:
+            pending = self._link.send(
+                "XPENDING", source.keys.entries, source.group, "-", "+", COMPARED, consumer
+            )
+            lost = self._in_flight.lost(source, [entry[0] for entry in pending])
+            if lost:
+                self.logger.warning(
+                    "%s: %d entries were claimed by a read whose reply was lost; handed back.",
+                    source.name,
+                    len(lost),
+                )
+                self._hand_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
+
     def _put(self, claimed: Sequence[Claimed]) -> None:
+        for one in claimed:
+            self._in_flight.add(one.source, one.entry_id)
         with self._changed:
             self._buffer.extend(claimed)
             self._changed.notify_all()
@@ -280,7 +304,7 @@ class Intake:
         block_ms = BLOCK_MS
         if fetched.next_due_ms is not None:
             block_ms = max(1, min(BLOCK_MS, fetched.next_due_ms - fetched.now_ms))
-        wakes = self._wakes()
+        wakes = wake_keys(self._sources)
         keys = [*(source.keys.entries for source in self._sources), *wakes]
         try:
             reply = self._link.send(
@@ -307,9 +331,6 @@ class Intake:
         if claimed:
             self._put(claimed)
 
-    def _wakes(self) -> list[str]:
-        return list(dict.fromkeys(source.keys.wake for source in self._sources))
-
     def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:
         ids = [entry[0] for entry in entries]
         self._link.send_many([("XACK", key, self._sources[0].group, *ids), ("XDEL", key, *ids)])
@@ -320,7 +341,7 @@ class Intake:
         if due is None or due - fetched.now_ms > BLOCK_MS or due == self._wake_passed_ms:
             return
         self._wake_passed_ms = due
-        self._link.send("XADD", self._wakes()[0], "MAXLEN", 16, "*", "w", 1)
+        self._link.send("XADD", wake_keys(self._sources)[0], "MAXLEN", 16, "*", "w", 1)
 
     def _on_error(self, text: str, consumer: str) -> None:
         if "FENCED" in text:
@@ -328,7 +349,7 @@ class Intake:
         elif "NOGROUP" in text:
             self.logger.warning("%s: a stream or group was deleted; making it anew.", self.name)
             self._start = "0"
-            self.ensure(self._link)
+            ensure_groups(self._link, self._sources, self._start)
         elif "UNBLOCKED" not in text:
             raise CommandFailed(f"Reading {self.name!r} failed: {text}")
 

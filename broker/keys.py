@@ -18,6 +18,8 @@ TAG:producer:SLOT      (queue)             STRING  last sequence number that SLO
 Per subscription of a log (SUB = TAG:sub:NAME), or per lane of a queue (SUB = TAG:lane:LANE):
 SUB:parked                                 ZSET    entry id -> due, ms (0 = handed back)
 SUB:options                                HASH    entry id -> retry state of a parked entry, JSON
+SUB:suspects                               ZSET    entry id -> its ms: may have killed its worker
+SUB:suspect                                STRING  the one of them that runs now
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
 SUB:dead      (queue: TAG:dead)            STREAM  dead letters
 SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch
@@ -27,6 +29,12 @@ TAG:fence:CONSUMER                         STRING  the consumer is dead: nothing
 TAG:batch:CONSUMER                         STRING  number and outcome of its last settle batch
 
 NS:layout:TYPE                             STRING  layout of a log, fixed when it is created
+
+Who lives (MEMBERS = {NS:members}):
+MEMBERS:seen                               ZSET    consumer -> last heartbeat, ms (server)
+MEMBERS:clients                            HASH    consumer -> "RUN_ID CLIENT_ID"
+MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
+MEMBERS:lease                              STRING  the consumer that looks for dead ones
 """
 
 from __future__ import annotations
@@ -35,7 +43,7 @@ from dataclasses import dataclass, field
 
 from ..events import Lane
 
-__all__ = ["LANES", "Keys", "LogKeys", "QueueKeys", "SourceKeys"]
+__all__ = ["LANES", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
 
 #: Lanes in the order in which they are read.
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -54,6 +62,8 @@ class SourceKeys:
     dead: str
     audit: str
     wake: str
+    suspects: str
+    suspect: str
 
     def fence(self, consumer: str) -> str:
         """Set while `consumer` is declared dead."""
@@ -91,6 +101,8 @@ class LogKeys:
             dead=f"{sub}:dead",
             audit=f"{sub}:audit",
             wake=f"{sub}:wake",
+            suspects=f"{sub}:suspects",
+            suspect=f"{sub}:suspect",
         )
 
 
@@ -136,7 +148,32 @@ class QueueKeys:
             dead=self.dead,
             audit=f"{self.tag}:audit",
             wake=self.wake,
+            suspects=f"{sub}:suspects",
+            suspect=f"{sub}:suspect",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKeys:
+    """Who lives, in one namespace."""
+
+    tag: str
+
+    @property
+    def seen(self) -> str:
+        return f"{self.tag}:seen"
+
+    @property
+    def clients(self) -> str:
+        return f"{self.tag}:clients"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.tag}:lease"
+
+    def reads(self, consumer: str) -> str:
+        """What `consumer` reads."""
+        return f"{self.tag}:reads:{consumer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +189,11 @@ class Keys:
     def queue(self, name: str) -> QueueKeys:
         """Keys of work queue `name`."""
         return QueueKeys(f"{{{self.namespace}:q:{name}}}")
+
+    @property
+    def members(self) -> MemberKeys:
+        """Keys that tell who lives."""
+        return MemberKeys(f"{{{self.namespace}:members}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

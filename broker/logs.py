@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import methodcaller
 from typing import NamedTuple, TypeVar
 
 from ..errors import InvalidEvent, LogMismatch
 from ..events import Event, Laned, Partitioned, encode
 from . import scripts
-from .async_links import AsyncLinks
+from .async_links import AsyncLink, AsyncLinks
 from .calls import Call
-from .connections import LinkPool
+from .connections import Link, LinkPool
 from .faults import translated
 from .keys import Keys, LogKeys
 from .parts import parts
@@ -29,6 +30,8 @@ from .scripts import Appended
 __all__ = ["Logs", "Receipt"]
 
 E = TypeVar("E", bound=Event)
+
+Calls = Sequence[Call[list[Appended]]]
 
 #: Events in one script call: the server is busy for about a millisecond.
 EVENTS_A_CALL = 200
@@ -118,9 +121,7 @@ class Logs:
         receipts: list[Receipt | None] = [None] * len(events)
         for trip in _trips(batches):
             calls = [self._call(batch) for batch in trip]
-            for batch, appended in zip(
-                trip, self._links.call(lambda link, calls=calls: link.run_many(calls)), strict=True
-            ):
+            for batch, appended in zip(trip, self._links.call(_run_many(calls)), strict=True):
                 _fill(receipts, batch, appended)
         return [receipt for receipt in receipts if receipt is not None]
 
@@ -133,15 +134,11 @@ class Logs:
         batches = self._batches(events)
         for cls in self._unchecked(events):
             command = self._layout_command(cls)
-            self._compare_layout(
-                cls, await self._async_links.call(lambda link, command=command: link.send(*command))
-            )
+            self._compare_layout(cls, await self._async_links.call(methodcaller("send", *command)))
         receipts: list[Receipt | None] = [None] * len(events)
         for trip in _trips(batches):
             calls = [self._call(batch) for batch in trip]
-            all_appended = await self._async_links.call(
-                lambda link, calls=calls: link.run_many(calls)
-            )
+            all_appended = await self._async_links.call(_arun_many(calls))
             for batch, appended in zip(trip, all_appended, strict=True):
                 _fill(receipts, batch, appended)
         return [receipt for receipt in receipts if receipt is not None]
@@ -270,6 +267,14 @@ class Logs:
 
 def _layout(log: Partitioned | Laned) -> str:
     return "laned" if isinstance(log, Laned) else f"partitioned:{log.partitions}"
+
+
+def _run_many(calls: Calls) -> Callable[[Link], list[list[Appended]]]:
+    return lambda link: link.run_many(calls)
+
+
+def _arun_many(calls: Calls) -> Callable[[AsyncLink], Awaitable[list[list[Appended]]]]:
+    return lambda link: link.run_many(calls)
 
 
 def _trips(batches: list[_Batch]) -> Iterator[list[_Batch]]:

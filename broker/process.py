@@ -8,22 +8,31 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from queue import Empty
 from typing import Any
 
 from dramatiq import Worker
+from dramatiq.logging import get_logger
 
+from ..errors import BrokerError
 from .committer import Committer
-from .connections import Endpoint, RetryPolicy
+from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
 from .delivery import Delivery
+from .heartbeat import Heartbeat
 from .identity import Identity
+from .in_flight import InFlight
 from .intake import Intake
+from .keys import MemberKeys
+from .reclaimer import Reclaimer
 
 __all__ = ["ConsumingProcess"]
 
 #: Seconds that a stop waits for the server to take the last settlements.
 FLUSH_S = 10.0
+#: How often an entry may be in the hands of a dying worker before it is dead-lettered.
+MAX_DELIVERIES = 5
 
 
 class ConsumingProcess:
@@ -32,21 +41,32 @@ class ConsumingProcess:
     `_lock` guards `_intakes`.
     """
 
-    def __init__(self, endpoint: Endpoint, retry: RetryPolicy, *, window_ms: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, retry: RetryPolicy, members: MemberKeys, *, window_ms: int
+    ) -> None:
+        self.logger = get_logger(__name__, type(self))
         self.pid = os.getpid()
         self.identity = Identity()
+        self.in_flight = InFlight()
+        self._endpoint = endpoint
         self.committer = Committer(
-            endpoint, retry=retry, window_ms=window_ms, on_fenced=self.identity.fenced
+            endpoint,
+            retry=retry,
+            window_ms=window_ms,
+            on_fenced=self.identity.fenced,
+            in_flight=self.in_flight,
         )
+        self._reclaimer = Reclaimer(members, self.identity, max_deliveries=MAX_DELIVERIES)
+        self.heartbeat = Heartbeat(members, endpoint, self.identity, self._reclaimer)
         self._lock = threading.Lock()
         self._intakes: dict[str, Intake] = {}
 
-    def intake(self, name: str, make: Callable[[Identity], Intake]) -> Intake:
+    def intake(self, name: str, make: Callable[[ConsumingProcess], Intake]) -> Intake:
         """The intake of queue `name`; made at its first use and after a stop."""
         with self._lock:
             intake = self._intakes.get(name)
             if intake is None:
-                intake = self._intakes[name] = make(self.identity)
+                intake = self._intakes[name] = make(self)
             return intake
 
     def stop_reading(self, worker: Worker | None = None) -> None:
@@ -66,14 +86,22 @@ class ConsumingProcess:
         self.committer.flush(FLUSH_S)
 
     def close(self) -> None:
-        """Stops intakes and committer."""
+        """Stops intakes, committer and heartbeat; hands back what is left."""
         self.stop_reading()
         self.committer.close(FLUSH_S)
+        self.heartbeat.stop()
+        with closing(Link(self._endpoint)) as link:
+            try:
+                self._reclaimer.reclaim(link, self.identity.consumer, fence=False)
+            except BrokerError as error:
+                self.logger.warning(
+                    "Cannot sign off: %s Others will find this process dead.", error
+                )
 
 
 def _drained(worker: Worker) -> list[Delivery]:
     """Takes out of Dramatiq's work queue what no thread has taken yet."""
-    drained = []
+    drained: list[Delivery] = []
     while True:
         try:
             item = worker.work_queue.get_nowait()

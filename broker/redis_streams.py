@@ -17,18 +17,18 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from ..errors import BrokerError, HandlerDefinitionError
 from ..settings import Settings
 from .connections import Endpoint, Link, LinkPool, RetryPolicy
-from .consumer import StreamConsumer
+from .consumer import StreamConsumer, hand_back
 from .current import current_delivery
 from .dead_letters import DeadLetterEntry, read_dead_letters
 from .delivery import Delivery
+from .groups import groups_maker
 from .hooks import Hooks
-from .identity import Identity
 from .intake import Intake
 from .keys import Keys
 from .logs import Logs
 from .process import ConsumingProcess
 from .server import check_server
-from .sources import AuditLevel
+from .sources import AuditLevel, Source
 from .subscriptions import Subscription
 from .work_queues import WorkQueue
 
@@ -220,7 +220,7 @@ class RedisStreamsBroker(Broker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         process = self._consuming()
-        intake = process.intake(queue_name, lambda identity: self._intake(queue_name, identity))
+        intake = process.intake(queue_name, lambda process: self._intake(queue_name, process))
         return StreamConsumer(intake, process.committer, prefetch=prefetch, timeout_ms=timeout)
 
     # -- administration ------------------------------------------------------------------------
@@ -314,7 +314,7 @@ class RedisStreamsBroker(Broker):
             queue = self._work_queues.setdefault(name, WorkQueue(self.keys, name))
         return queue
 
-    def _sources(self, queue_name: str) -> Any:
+    def _sources(self, queue_name: str) -> list[Source]:
         subscription = self.subscriptions.get(queue_name)
         if subscription is None:
             return self._work_queue(queue_name).sources
@@ -325,25 +325,32 @@ class RedisStreamsBroker(Broker):
             AuditLevel(audit.level),
         )
 
-    def _intake(self, queue_name: str, identity: Identity) -> Intake:
+    def _intake(self, queue_name: str, process: ConsumingProcess) -> Intake:
         subscription = self.subscriptions.get(queue_name)
         return Intake(
             queue_name,
             self._sources(queue_name),
-            start="0" if subscription is None else subscription.group_start,
+            start=self._group_start(queue_name),
             delayed=self._work_queue(queue_name).delayed if subscription is None else None,
             rotate=subscription is not None and subscription.rotates,
             endpoint=self.endpoint,
             retry=self._retry,
-            identity=identity,
+            members=self.keys.members,
+            identity=process.identity,
+            in_flight=process.in_flight,
+            hand_back=lambda claimed: hand_back(process.committer, None, claimed),
             batch_size=self.settings.processor.batch_size,
         )
+
+    def _group_start(self, queue_name: str) -> str:
+        subscription = self.subscriptions.get(queue_name)
+        return "0" if subscription is None else subscription.group_start
 
     def _consuming(self) -> ConsumingProcess:
         with self._lock:
             if self._process is None or self._process.pid != os.getpid():
                 self._process = ConsumingProcess(
-                    self.endpoint, self._retry, window_ms=self._window_ms
+                    self.endpoint, self._retry, self.keys.members, window_ms=self._window_ms
                 )
             return self._process
 
@@ -356,8 +363,7 @@ class RedisStreamsBroker(Broker):
                 subscription = self.subscriptions.get(name)
                 for cls in subscription.event_classes if subscription else ():
                     self.logs.check_layout(cls)
-                intake = self._intake(name, Identity())
-                self._links.call(intake.ensure)
+                self._links.call(groups_maker(self._sources(name), self._group_start(name)))
         except BrokerError as error:
             if not self._in_command_line:
                 raise

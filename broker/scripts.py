@@ -11,18 +11,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .calls import Call, script
-from .keys import LogKeys, SourceKeys
+from .keys import LogKeys, MemberKeys, SourceKeys
 
 __all__ = [
     "Appended",
     "Block",
     "EnqueueTarget",
     "Fetched",
+    "Heartbeat",
+    "Reclaimed",
     "backlog",
+    "enlist",
     "enqueue",
     "fetch",
     "flush",
+    "forget",
+    "heartbeat",
     "publish",
+    "reclaim",
 ]
 
 
@@ -130,6 +136,7 @@ def fetch(
     keys: list[str] = []
     for source in sources:
         keys += (source.entries, source.parked, source.options, source.fence(consumer))
+        keys += (source.suspects, source.suspect)
     keys += delayed or ()
     return Call(script("fetch"), keys, (group, consumer, room, len(sources)), _fetched)
 
@@ -145,3 +152,108 @@ def flush(delayed: tuple[str, str], lanes: Sequence[SourceKeys], group: str) -> 
 def backlog(delayed: str, lanes: Sequence[SourceKeys]) -> Call[int]:
     """Counts ready, pending and delayed messages of a work queue in one moment."""
     return Call(script("backlog"), (delayed, *(lane.entries for lane in lanes)), (), int)
+
+
+class Heartbeat(NamedTuple):
+    """What the reclaimer is told; a process that is not the reclaimer is told nothing."""
+
+    is_reclaimer: bool
+    #: Consumers that were silent for too long.
+    silent: list[str]
+    #: Connection of each living consumer: (server's run id, client id).
+    clients: dict[str, tuple[str, int]]
+
+
+def _heartbeat(reply: Any) -> Heartbeat:
+    if reply == 0:
+        return Heartbeat(False, [], {})
+    silent, clients = reply
+    connections: dict[str, tuple[str, int]] = {}
+    for consumer, connection in zip(clients[::2], clients[1::2], strict=True):
+        run_id, client_id = connection.decode().split(" ")
+        connections[consumer.decode()] = (run_id, int(client_id))
+    return Heartbeat(True, [name.decode() for name in silent], connections)
+
+
+def heartbeat(
+    members: MemberKeys,
+    consumer: str,
+    connection: tuple[str, int] | None,
+    *,
+    lease_ms: int,
+    silence_ms: int,
+) -> Call[Heartbeat]:
+    """Says that `consumer` lives, on `connection` (run id of the server, client id)."""
+    shown = "" if connection is None else f"{connection[0]} {connection[1]}"
+    return Call(
+        script("heartbeat"),
+        (members.seen, members.clients, members.lease),
+        (consumer, shown, lease_ms, silence_ms),
+        _heartbeat,
+    )
+
+
+def enlist(members: MemberKeys, consumer: str, queue: str, sources: bytes) -> Call[int]:
+    """Records what `consumer` reads of `queue`, before it reads."""
+    return Call(
+        script("enlist"),
+        (members.seen, members.reads(consumer)),
+        (consumer, queue, sources),
+        int,
+    )
+
+
+class Reclaimed(NamedTuple):
+    """What was done with a page of a dead consumer's entries."""
+
+    handed_back: int
+    suspects: int
+    dead_lettered: int
+    more: bool
+
+
+def reclaim(
+    keys: SourceKeys,
+    *,
+    name: str,
+    group: str,
+    consumer: str,
+    is_log: bool,
+    fence: bool,
+    max_deliveries: int,
+    page: int,
+) -> Call[Reclaimed]:
+    """Takes a page of what `consumer` held of one stream. Harmless to repeat."""
+    return Call(
+        script("reclaim"),
+        (
+            keys.entries,
+            keys.parked,
+            keys.suspects,
+            keys.wake,
+            keys.fence(consumer),
+            keys.dead,
+            keys.options,
+        ),
+        (
+            group,
+            consumer,
+            int(fence),
+            max_deliveries,
+            name,
+            int(not is_log),
+            "d" if is_log else "m",
+            page,
+        ),
+        lambda reply: Reclaimed(reply[0], reply[1], reply[2], bool(reply[3])),
+    )
+
+
+def forget(members: MemberKeys, consumer: str) -> Call[int]:
+    """Drops a consumer of which everything was reclaimed."""
+    return Call(
+        script("forget"),
+        (members.seen, members.clients, members.reads(consumer), members.lease),
+        (consumer,),
+        int,
+    )

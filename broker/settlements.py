@@ -240,7 +240,7 @@ def settle(
     for (source, consumer), members in groups.items():
         k = source.keys
         keys += (k.entries, k.parked, k.options, k.done, k.done_old, k.dead, k.audit, k.wake)
-        keys.append(k.fence(consumer))
+        keys += (k.suspects, k.fence(consumer))
         body += _group(
             source, members, targets, audit.record(source.audit, consumer, number, members)
         )

@@ -82,15 +82,14 @@ def on(
         if inspect.iscoroutinefunction(run):
             _need_event_loop(chosen)
         chosen.declare_subscription(subscription)
-        actor = dramatiq.actor(
-            run,
+        declare_actor = dramatiq.actor(
             actor_name=subscription.name,
             queue_name=subscription.name,
             priority=priority,
             broker=chosen,
             **options,
         )
-        return cast("Actor[[E], None]", actor)
+        return cast("Actor[[E], None]", declare_actor(run))
 
     return declare
 

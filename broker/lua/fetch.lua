@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Takes entries for one consumer: what was handed back or is due first, then new ones, in the order
 -- of the sources given (lanes: high to low), never more than there is room for.
--- KEYS  a source each 4: entries STREAM, parked ZSET, options HASH, fence STRING
+-- KEYS  a source each 6: entries STREAM, parked ZSET, options HASH, fence STRING, suspects ZSET,
+--         suspect STRING
 --       then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
 --       sources 1..3 (the first character of a delayed member is its source's number)
 -- ARGV  1 group  2 consumer  3 room  4 number of sources
@@ -11,7 +12,8 @@
 -- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
 -- beside what was claimed, so that no claim is lost.
 -- Effects, in order: 1 promote due delayed messages  2 XCLAIM parked entries that are due, forget
--- their parking  3 XREADGROUP new ones.
+-- their parking  3 XCLAIM one suspect of each stream, if none is running anywhere: what may have
+-- killed its worker runs without its neighbours  4 XREADGROUP new ones.
 --@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]
 local room, n = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -20,21 +22,21 @@ local reply = {now_ms, -1, ''}
 local next_due
 
 for i = 1, n do
-  local fence = KEYS[4 * i]
-  if (i == 1 or fence ~= KEYS[4 * i - 4]) and redis.call('EXISTS', fence) == 1 then
+  local fence = KEYS[6 * i - 2]
+  if (i == 1 or fence ~= KEYS[6 * i - 8]) and redis.call('EXISTS', fence) == 1 then
     reply[3] = 'FENCED'
     return reply
   end
 end
 
-local delayed, messages = KEYS[4 * n + 1], KEYS[4 * n + 2]
+local delayed, messages = KEYS[6 * n + 1], KEYS[6 * n + 2]
 if delayed then
   local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
   for _, member in ipairs(due) do
     local message = redis.call('HGET', messages, member)
     if message then
       local source = tonumber(string.sub(member, 1, 1))
-      redis.call('XADD', KEYS[4 * source - 3], '*', 'm', message, 'a', now_us)
+      redis.call('XADD', KEYS[6 * source - 5], '*', 'm', message, 'a', now_us)
       redis.call('HDEL', messages, member)
     end
     redis.call('ZREM', delayed, member)
@@ -44,15 +46,12 @@ if delayed then
 end
 
 for i = 1, n do
-  local entries, parked, options = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1]
+  local entries, parked, options = KEYS[6 * i - 5], KEYS[6 * i - 4], KEYS[6 * i - 3]
   if room > 0 then
     local due = redis.call('ZRANGE', parked, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, room)
     if #due > 0 then
-      -- RETRYCOUNT 1: a retry is no sign of a crash; the counter only finds crash loops.
       local args = {entries, group, consumer, 0}
       for _, id in ipairs(due) do args[#args + 1] = id end
-      args[#args + 1] = 'RETRYCOUNT'
-      args[#args + 1] = 1
       local claimed = redis.pcall('XCLAIM', unpack(args))
       if claimed.err then
         reply[3] = claimed.err
@@ -73,9 +72,37 @@ for i = 1, n do
 end
 
 for i = 1, n do
+  local entries, suspects, running = KEYS[6 * i - 5], KEYS[6 * i - 1], KEYS[6 * i]
+  local first = redis.call('ZRANGE', suspects, 0, 0)[1]
+  if first and reply[3] == '' then
+    local other = redis.call('GET', running)
+    if other then
+      -- Without the group (err) nothing is held.
+      local held = redis.pcall('XPENDING', entries, group, other, other, 1)[1]
+      if not held or held[2] == '__free__' then other = nil end
+    end
+    if not other and room > 0 then
+      local claimed = redis.pcall('XCLAIM', entries, group, consumer, 0, first)
+      redis.call('ZREM', suspects, first)
+      if not claimed.err and #claimed > 0 then
+        redis.call('SET', running, first)
+        local option = redis.call('HGET', KEYS[6 * i - 3], first)
+        reply[#reply + 1] = {i, claimed, {option}}
+        room = room - 1
+      end
+    end
+    -- Whoever settles the running one wakes a reader; this is for the case that it dies.
+    if redis.call('EXISTS', suspects) == 1 then
+      local look = now_ms + 1000
+      if not next_due or look < next_due then next_due = look end
+    end
+  end
+end
+
+for i = 1, n do
   if room <= 0 or reply[3] ~= '' then break end
   local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room,
-    'STREAMS', KEYS[4 * i - 3], '>')
+    'STREAMS', KEYS[6 * i - 5], '>')
   if read then
     if read.err then
       reply[3] = read.err

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Ends a batch of deliveries of one consumer: the only script that commits.
 -- KEYS  1 batch STRING
---       a group each 9: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
---         dead STREAM, audit STREAM, wake STREAM, fence STRING
+--       a group each 10: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
+--         dead STREAM, audit STREAM, wake STREAM, suspects ZSET, fence STRING
 --       then a log target each 3: entries STREAM, ids HASH, ids.old HASH
 --       then a queue target each 4: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM
 -- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window, ms
@@ -35,7 +35,7 @@ end
 
 local now_us, now_ms = server_time()
 local n_groups, n_logs, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local logs_at = 1 + 9 * n_groups
+local logs_at = 1 + 10 * n_groups
 local queues_at = logs_at + 3 * n_logs
 local a = 5
 local fenced = 0
@@ -90,10 +90,11 @@ local function add_message(target, delay_ms, member, message)
 end
 
 for g = 1, n_groups do
-  local at = 1 + 9 * (g - 1)
+  local at = 1 + 10 * (g - 1)
   local entries, parked, options = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
   local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
-  local audit, wake_key, fence = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
+  local audit, wake_key, suspects = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
+  local fence = KEYS[at + 10]
   local group, delete, mark = take(), take() == '1', take() == '1'
   local record = take()
   local problems = {}
@@ -167,17 +168,16 @@ for g = 1, n_groups do
         problems[#problems + 1] = {'', 'GONE'}
       end
       if delete then redis.call('XDEL', entries, unpack(settled)) end
+      -- The next suspect may run now.
+      if redis.call('EXISTS', suspects) == 1 then wake(wake_key) end
     end
     if #clear > 0 then redis.call('HDEL', options, unpack(clear)) end
     for _, park in ipairs(parks) do
       -- To __free__: whoever compares its own pending entries with what it holds must not find it.
       local back = park[2] == 0
-      local claimed
-      if back then
-        claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1], 'RETRYCOUNT', 0, 'JUSTID')
-      else
-        claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1], 'JUSTID')
-      end
+      -- RETRYCOUNT 0: the counter finds crash loops; a retry or a hand-back is no crash.
+      local claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1],
+        'RETRYCOUNT', 0, 'JUSTID')
       if claimed.err then
         problems[#problems + 1] = {park[1], claimed.err}
       elseif #claimed == 1 then

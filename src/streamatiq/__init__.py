@@ -1,1 +1,68 @@
-"""Streamatiq: typed events in durable logs on Redis Streams, handled by Dramatiq actors."""
+"""Streamatiq: typed events in durable logs on Redis Streams, handled by Dramatiq actors.
+
+Import from here only; what lies in the packages below may move.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from . import errors
+from .broker import (
+    AuditLevel,
+    DeadLetterEntry,
+    EmbeddedServer,
+    Logs,
+    Receipt,
+    RedisStreamsBroker,
+)
+from .errors import StreamatiqError
+from .events import (
+    Event,
+    EventType,
+    Lane,
+    Laned,
+    MarketDataEvent,
+    Partitioned,
+    Quote,
+    Trade,
+    decode,
+    encode,
+    instrument,
+    now_ns,
+)
+from .settings import Settings
+from .workers import apublish, apublish_many, default_broker, emit, on, publish, publish_many
+
+__version__ = _version("streamatiq")
+
+__all__ = [
+    "AuditLevel",
+    "DeadLetterEntry",
+    "EmbeddedServer",
+    "Event",
+    "EventType",
+    "Lane",
+    "Laned",
+    "Logs",
+    "MarketDataEvent",
+    "Partitioned",
+    "Quote",
+    "Receipt",
+    "RedisStreamsBroker",
+    "Settings",
+    "StreamatiqError",
+    "Trade",
+    "apublish",
+    "apublish_many",
+    "decode",
+    "default_broker",
+    "emit",
+    "encode",
+    "errors",
+    "instrument",
+    "now_ns",
+    "on",
+    "publish",
+    "publish_many",
+]

@@ -157,6 +157,9 @@ class BrokerError(StreamatiqError, dramatiq.errors.BrokerError):
 
     code = "broker"
 
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)  # Dramatiq's is not annotated
+
 
 class BrokerConnectionError(BrokerError, dramatiq.errors.ConnectionClosed):
     """The server cannot be reached, or the connection was lost.
