@@ -13,7 +13,9 @@ ARGS ?=
 PIP := bin/python -m pip --quiet --no-input --disable-pip-version-check
 BIN := .venv/bin
 PACKAGES := $(sort $(notdir $(patsubst %/__init__.py,%,$(wildcard */__init__.py))))
-SOURCES := $(shell find $(PACKAGES) src tests -name '*.py' -o -name '*.lua' -o -name '*.yaml')
+# Folders too: theirs is the only time that changes when a file is deleted.
+SOURCES := $(shell find $(PACKAGES) src tests config -name __pycache__ -prune -o -name '*.egg-info' -prune \
+	-o \( -type d -o -name '*.py' -o -name '*.lua' -o -name '*.yaml' \) -print)
 
 # Absolute, so that worker processes started elsewhere record into the same place.
 export COVERAGE_FILE := $(CURDIR)/.coverage

@@ -24,6 +24,8 @@ MISUSED = 2
 INTERRUPTED = 130
 
 COMMANDS = {
+    "demo": LazyCommand("demo", "Watch a small trading pipeline run."),
+    "ingest": LazyCommand("ingest", "Publish market data from a file."),
     "config": LazyCommand("config", "Show and check the settings."),
 }
 
