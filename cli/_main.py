@@ -14,7 +14,7 @@ import click
 
 from ..errors import ConfigurationError, InvalidSettings, StreamatiqError
 from ._lazy import LazyCommand, LazyGroup
-from ._state import State
+from ._state import State, pass_state
 
 __all__ = ["main", "streamatiq"]
 
@@ -52,7 +52,7 @@ Exit codes:
     help="Settings file.  [default: $STREAMATIQ_CONFIG, else config/event_engine.yaml if present]",
 )
 @click.option("-v", "--verbose", count=True, help="Log more; -vv also shows tracebacks.")
-@click.pass_obj
+@pass_state
 def streamatiq(state: State, config: Path | None, verbose: int) -> None:
     """Typed events in durable logs on Redis Streams, handled by Dramatiq actors."""
     state.config = config

@@ -10,7 +10,7 @@ import click
 
 from ..settings import Settings
 
-__all__ = ["State", "settings_from"]
+__all__ = ["State", "pass_state", "settings_from"]
 
 
 @dataclass
@@ -29,6 +29,10 @@ class State:
     def loaded(self) -> tuple[Settings, dict[str, str]]:
         """The settings and where each value came from, read on first use."""
         return Settings.load_with_origins(self.config)
+
+
+#: Passes the state to a command; makes one where the group is run by other means than `main`.
+pass_state = click.make_pass_decorator(State, ensure=True)
 
 
 def settings_from(ctx: click.Context) -> Settings:

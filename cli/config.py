@@ -8,7 +8,7 @@ import click
 from pydantic import BaseModel
 
 from .._config_layer import redact
-from ._state import State
+from ._state import State, pass_state
 
 __all__ = ["config"]
 
@@ -19,7 +19,7 @@ def config() -> None:
 
 
 @config.command("show")
-@click.pass_obj
+@pass_state
 def _show(state: State) -> None:
     """Print every setting, its value, and where the value came from.
 
@@ -33,7 +33,7 @@ def _show(state: State) -> None:
 
 
 @config.command("check")
-@click.pass_obj
+@pass_state
 def _check(state: State) -> None:
     """Check the settings of all sources; list everything that is wrong."""
     _, origins = state.loaded
