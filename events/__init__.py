@@ -1,6 +1,59 @@
-"""(being written)"""
+"""What happened: the models of events, their ids, their codec and their schema versions.
+
+Pure: pydantic only, no input or output, no Redis.
+"""
 
 from __future__ import annotations
 
-# The parent import guards the layout: a bare import from the repository's root must fail.
-from ..errors import StreamatiqError as StreamatiqError
+from .codec import decode, decode_as, encode
+from .decimals import Price, Quantity, Size
+from .event import Event
+from .fills import FillEvent
+from .ids import UuidV7, emit_id, new_id
+from .instruments import InstrumentEvent, instrument
+from .layout import EventType, Lane, Laned, Partitioned
+from .market_data import MarketDataEvent, Quote, Trade
+from .order_life import OrderStatus
+from .orders import OrderEvent
+from .record import Record
+from .registry import event_class, registered_types
+from .signals import Direction, SignalEvent
+from .terms import Liquidity, OrderType, Side, TimeInForce
+from .times import Time, now_ns, to_ns
+
+__all__ = [
+    "Direction",
+    "Event",
+    "EventType",
+    "FillEvent",
+    "InstrumentEvent",
+    "Lane",
+    "Laned",
+    "Liquidity",
+    "MarketDataEvent",
+    "OrderEvent",
+    "OrderStatus",
+    "OrderType",
+    "Partitioned",
+    "Price",
+    "Quantity",
+    "Quote",
+    "Record",
+    "Side",
+    "SignalEvent",
+    "Size",
+    "Time",
+    "TimeInForce",
+    "Trade",
+    "UuidV7",
+    "decode",
+    "decode_as",
+    "emit_id",
+    "encode",
+    "event_class",
+    "instrument",
+    "new_id",
+    "now_ns",
+    "registered_types",
+    "to_ns",
+]

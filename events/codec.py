@@ -1,0 +1,93 @@
+"""Events to bytes and back: compact JSON, in one pass of pydantic-core each way.
+
+The order of keys is fixed: `type`, `v`, the envelope, the payload in the order of its fields. So
+`decode` reads the type name off the front of the bytes; bytes from a foreign writer with another
+order are parsed once more to find it. `decode_as` is the hot path: the reader of a log knows the
+class already.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, from_json
+
+from ..errors import EventDecodeError, EventDefinitionError, InvalidEvent, SchemaVersionError
+from .event import Event
+from .problems import describe, fields_of, shown
+from .registry import event_class
+
+__all__ = ["decode", "decode_as", "encode"]
+
+E = TypeVar("E", bound=Event)
+
+_FRONT = b'{"type":"'
+_FRONT_LENGTH = len(_FRONT)
+
+
+def encode(event: Event) -> bytes:
+    """Return an event as JSON.
+
+    Raises:
+      InvalidEvent: The event was put together past its checks and holds a value of a wrong type.
+    """
+    try:
+        return event.__pydantic_serializer__.to_json(event, warnings="error")
+    except PydanticSerializationError as error:
+        raise InvalidEvent(f"{type(event).__name__} cannot be encoded: {error}") from None
+
+
+def decode_as(cls: type[E], data: bytes) -> E:
+    """Return the event of a known class that some bytes hold.
+
+    Raises:
+      EventDecodeError: They hold none; field and value are named.
+      SchemaVersionError: They hold one of another schema version.
+      EventDefinitionError: The class is abstract.
+    """
+    try:
+        return cls.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]  # it validates to cls
+    except ValidationError as error:
+        raise _refusal(cls, data, error) from None
+
+
+def decode(data: bytes) -> Event:
+    """Return the event that some bytes hold, of the class registered for the type they name.
+
+    Raises:
+      EventDecodeError: They hold no event; field and value are named.
+      SchemaVersionError: They hold one of another schema version.
+      UnknownEventType: No class is registered for the type.
+    """
+    if data.startswith(_FRONT):
+        name = data[_FRONT_LENGTH : data.find(b'"', _FRONT_LENGTH)].decode(errors="replace")
+    else:
+        name = _type_of(data)
+    return decode_as(event_class(name), data)
+
+
+def _type_of(data: bytes) -> str:
+    try:
+        found = from_json(data)
+    except ValueError as error:
+        raise EventDecodeError(f"Not an event, no JSON: {error}, got {shown(data)}") from None
+    name = found.get("type") if isinstance(found, dict) else None
+    if not isinstance(name, str):
+        raise EventDecodeError(f"Not an event, field 'type' is no type name: got {shown(data)}")
+    return name
+
+
+def _refusal(cls: type[Event], data: bytes, error: ValidationError) -> Exception:
+    if not cls.event_type:
+        return EventDefinitionError(
+            f"{cls.__name__} is abstract and cannot be decoded; use decode(data)"
+        )
+    wrong = fields_of(error)
+    if "v" in wrong and "type" not in wrong:
+        found = from_json(data).get("v")
+        return SchemaVersionError(
+            f"{cls.event_type} event has schema version v={shown(found)}, and {cls.__name__} "
+            f"reads version {cls.schema_version}; deploy the code that knows it"
+        )
+    return EventDecodeError(describe(f"Not a {cls.event_type} event", error))
