@@ -57,7 +57,7 @@ soak: .venv/.installed ## Run the long proofs, up to an hour each
 
 .PHONY: bench
 bench: .venv/.installed ## Measure drain rate and latency beside other brokers
-	@$(BIN)/python -m benchmarks.run $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
