@@ -34,8 +34,9 @@ class InFlight:
         """The entry was settled, parked or handed back."""
         self._held.discard((source, entry_id))
 
-    def lost(self, source: Source, pending: Collection[bytes]) -> list[bytes]:
-        """Which of the entries that the server calls pending are not held, twice in a row.
+    def lost(self, source: Source, pending: Collection[bytes]) -> tuple[list[bytes], bool]:
+        """Which of the entries that the server calls pending are not held, twice in a row; and
+        whether there are others that were not held this time.
 
         Twice, because an entry may be settled between the server's answer and this look. Only the
         thread that reads the source may ask: no fetch may be under way.
@@ -43,4 +44,4 @@ class InFlight:
         missing = {entry_id for entry_id in pending if (source, entry_id) not in self._held}
         lost = missing & self._suspected.get(source, set())
         self._suspected[source] = missing - lost
-        return sorted(lost)
+        return sorted(lost), bool(missing - lost)

@@ -43,8 +43,11 @@ __all__ = ["Claimed", "Intake"]
 BLOCK_MS = 5_000
 #: Seconds that a reply may take beyond the time it may block.
 MARGIN_S = 5.0
-#: Seconds between two comparisons of what the server counts as ours with what we hold.
-COMPARE_S = 10.0
+#: Seconds between two comparisons of what the server counts as ours with what we hold; also the
+#: longest time without a fetch.
+COMPARE_S = 20.0
+#: Seconds until the second comparison, which decides, when the first one found something.
+DOUBT_S = 1.0
 #: Pending entries looked at in one comparison: more than one process holds.
 COMPARED = 1_000
 #: Seconds between attempts to interrupt a blocked read while stopping.
@@ -246,7 +249,7 @@ class Intake:
         if fetched.error:
             self._on_error(fetched.error, consumer)
         elif taken == 0 and fetched.next_due_ms != 0:
-            self._block(fetched, consumer)
+            self._wait_for_entries(fetched, consumer)
         elif taken >= room:
             self._pass_on(fetched)
 
@@ -264,12 +267,13 @@ class Intake:
 
     def _compare(self, consumer: str) -> None:
         """Hands back what the server counts as ours and we do not hold: replies were lost."""
-        self._next_compare = time.monotonic() + COMPARE_S
+        doubts = False
         for source in self._sources:
             pending = self._link.send(
                 "XPENDING", source.keys.entries, source.group, "-", "+", COMPARED, consumer
             )
-            lost = self._in_flight.lost(source, [entry[0] for entry in pending])
+            lost, doubtful = self._in_flight.lost(source, [entry[0] for entry in pending])
+            doubts = doubts or doubtful
             if lost:
                 self.logger.warning(
                     "%s: %d entries were claimed by a read whose reply was lost; handed back.",
@@ -277,6 +281,7 @@ class Intake:
                     len(lost),
                 )
                 self._hand_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
+        self._next_compare = time.monotonic() + (DOUBT_S if doubts else COMPARE_S)
 
     def _put(self, claimed: Sequence[Claimed]) -> None:
         for one in claimed:
@@ -299,11 +304,23 @@ class Intake:
             self._room.observe(released, time.monotonic())
             return max(1, self._room.target() - len(self._buffer) - self._handed_out)
 
-    def _block(self, fetched: Fetched, consumer: str) -> None:
-        """Waits for an entry, a wake-up or the next due time, whichever is first."""
-        block_ms = BLOCK_MS
+    def _wait_for_entries(self, fetched: Fetched, consumer: str) -> None:
+        """Waits for an entry, a wake-up, the next due time or the next comparison.
+
+        A blocking read that ends with nothing is repeated without a fetch in between: that is all
+        that an idle queue costs.
+        """
+        until = self._next_compare
         if fetched.next_due_ms is not None:
-            block_ms = max(1, min(BLOCK_MS, fetched.next_due_ms - fetched.now_ms))
+            due_s = (fetched.next_due_ms - fetched.now_ms) / 1000
+            until = min(until, time.monotonic() + due_s)
+        while not self._stopping.is_set():
+            left_ms = int((until - time.monotonic()) * 1000) + 1
+            if left_ms <= 0 or self._block(min(left_ms, BLOCK_MS), consumer):
+                return
+
+    def _block(self, block_ms: int, consumer: str) -> bool:
+        """One blocking read; False if it ended with nothing."""
         wakes = wake_keys(self._sources)
         keys = [*(source.keys.entries for source in self._sources), *wakes]
         try:
@@ -313,9 +330,9 @@ class Intake:
             )  # fmt: skip
         except CommandFailed as error:
             self._on_error(str(error), consumer)
-            return
+            return True
         if not reply:
-            return
+            return False
         by_key = {source.keys.entries.encode(): source for source in self._sources}
         now_ns = self._clock_ns()
         claimed: list[Claimed] = []
@@ -330,6 +347,7 @@ class Intake:
             ]
         if claimed:
             self._put(claimed)
+        return True
 
     def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:
         ids = [entry[0] for entry in entries]

@@ -14,7 +14,7 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from ..errors import BrokerError, HandlerDefinitionError
+from ..errors import BrokerError, CommandFailed, HandlerDefinitionError
 from ..settings import Settings
 from .connections import Endpoint, Link, LinkPool, RetryPolicy
 from .consumer import StreamConsumer, hand_back
@@ -379,7 +379,10 @@ class RedisStreamsBroker(Broker):
 
 def _left(link: Link, entries: str, group: str) -> int:
     """Pending entries, and 1 if there are unread ones."""
-    groups: Iterable[list[Any]] = link.send("XINFO", "GROUPS", entries)
+    try:
+        groups: Iterable[list[Any]] = link.send("XINFO", "GROUPS", entries)
+    except CommandFailed:
+        return 0  # no such stream: nothing was published and nobody has subscribed
     for fields in groups:
         info = dict(zip(fields[::2], fields[1::2], strict=True))
         if info[b"name"] == group.encode():
