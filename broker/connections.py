@@ -28,11 +28,12 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, parse_url
 from redis.retry import Retry
 
+from .._config_layer import redact
 from ..errors import ConfigurationError
 from .backoff import Backoff
 from .calls import Call
 from .embedded import EmbeddedServer, embedded_url_path
-from .faults import redact, translated
+from .faults import translated
 
 __all__ = ["Endpoint", "Link", "LinkPool", "RetryPolicy"]
 

@@ -18,7 +18,7 @@ from .delivery import Delivery
 from .settlements import DeadLetter
 from .sources import Source
 
-__all__ = ["DeadLetterEntry", "dead_letter", "read_dead_letters"]
+__all__ = ["DeadLetterEntry", "dead_letter", "read_dead_letters", "undecodable"]
 
 #: Longest error text and traceback kept, characters.
 MAX_TEXT = 4_000

@@ -166,7 +166,7 @@ def socket_path(data_dir: Path) -> str:
         return SOCKET
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
     short_dir = Path(tempfile.gettempdir()).resolve() / f"streamatiq-{os.getuid()}-{digest}"
-    short = short_dir / SOCKET
+    short = short_dir / "s"
     if len(os.fsencode(short)) > _MAX_SOCKET_PATH_BYTES:
         raise EmbeddedServerError(
             f"no room for a socket: {data_dir / SOCKET} and {short} are both longer than "

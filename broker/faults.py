@@ -6,7 +6,6 @@ replicas, disk trouble) count as lost connections: trying again is right for the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,15 +23,10 @@ from ..errors import (
     WrongKeyType,
 )
 
-__all__ = ["fault", "redact", "translated"]
+__all__ = ["fault", "translated"]
 
 #: Error codes of a server that cannot serve now, but may soon.
 NOT_NOW = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
-
-
-def redact(url: str) -> str:
-    """`url` with its password replaced by stars."""
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", url)
 
 
 def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> BrokerError:

@@ -15,6 +15,7 @@ from .sources import Source
 __all__ = [
     "DONE",
     "HAND_BACK",
+    "NO_TIMES",
     "RETRIED",
     "Action",
     "BatchOutcome",

@@ -159,6 +159,7 @@ class BrokerError(StreamatiqError, dramatiq.errors.BrokerError):
 
     def __init__(self, message: str) -> None:
         Exception.__init__(self, message)  # Dramatiq's is not annotated
+        self.message = message
 
 
 class BrokerConnectionError(BrokerError, dramatiq.errors.ConnectionClosed):
