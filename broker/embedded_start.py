@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -189,15 +191,29 @@ def _why_it_died(
     if port is not None and "Address already in use" in tail:
         return _PortTaken(f"{died}: TCP port {port} is in use; choose another, or 0 for a free one")
     if any(sign in tail for sign in _DAMAGED):
-        checker = f"exec -a valkey-check-aof {find_server_binary()}"
         return EmbeddedServerError(
-            f"{died}: its data cannot be read. Copy {path / files.DATA} away, then cut it at the "
-            f"first damaged record: bash -c '{checker} --fix "
-            f"{path / files.DATA}/appendonly.aof.manifest', or start with an empty directory. Its "
-            f"log ends:\n{tail}"
+            f"{died}: its data cannot be read. Copy {path / files.DATA} away, "
+            f"then {_cut(path, tail)}"
+            f"start with an empty directory. Its log ends:\n{tail}"
         )
     return EmbeddedServerError(
         f"{died}; mend what its log names, then start again. {path / files.LOG} ends:\n{tail}"
+    )
+
+
+def _cut(path: Path, tail: str) -> str:
+    """How to cut a damaged file at its first bad record; empty where the log names no such file.
+
+    On the file and not on its manifest: Valkey 9.1's checker takes its own base file for damaged.
+    """
+    named = re.search(r"append only file (\S+\.incr\.aof)", tail)
+    if named is None:
+        return ""
+    binary = shlex.quote(str(find_server_binary()))
+    file = shlex.quote(str(path / files.DATA / named[1]))
+    return (
+        "cut it at its first damaged record by this line in bash: "
+        f"(exec -a valkey-check-aof {binary} --fix {file}) - or "
     )
 
 

@@ -67,16 +67,13 @@ def test_a_child_that_ends_early_is_reported_at_once() -> None:
 
 
 def test_leftovers_are_killed_with_their_children() -> None:
-    child = start_python(
-        "import os, threading\n"
-        "print('child', os.fork() or os.getpid(), flush=True)\n"
-        "threading.Event().wait()"
-    )
-    pids = [wait_until(lambda: child.stdout.count("child") == 2 and child.stdout)]
+    code = "import os, threading; os.fork(); print('pid', os.getpid()); threading.Event().wait()"
+    child = start_python(code)
+    said = wait_until(lambda: child.stdout.count("\n") == 2 and child.stdout)
     kill_leftovers()
-    grandchildren = {int(line.split()[1]) for line in pids[0].splitlines()}
-    assert len(grandchildren) == 2
-    for pid in grandchildren:
+    pids = {int(line.removeprefix("pid ")) for line in str(said).splitlines()}
+    assert len(pids) == 2
+    for pid in pids:
         wait_gone(pid)
 
 
