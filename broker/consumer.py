@@ -18,11 +18,12 @@ from pydantic_core import from_json, to_json
 
 from ..errors import EventDecodeError
 from ..events import decode_as
+from .buffer import Claimed
 from .committer import Committer
 from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
-from .intake import Claimed, Intake
+from .intake import Intake
 from .settlements import DONE, HAND_BACK, RETRIED, Action, Enqueue, Park, Settlement
 
 __all__ = ["StreamConsumer", "hand_back"]

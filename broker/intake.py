@@ -6,11 +6,11 @@ until the next parked entry is due, and what wakes it is handed on at once. `wak
 beside the sources: a script that makes something due earlier, or hands entries back, adds to one of
 them, which wakes exactly one reader of the group.
 
-Entries wait in a local buffer until Dramatiq's consumer takes them. `room` counts what is in the
-buffer and what was handed out; it follows the speed of the handlers, so that a slow process does
-not sit on entries that another one could run.
+Entries wait in a local buffer (`Buffer`) until Dramatiq's consumer takes them. There is room for
+as many as the handlers can run in a moment, so a slow process does not sit on entries that another
+one could run.
 
-`_changed` guards `_buffer`, `_handed_out`, `_released` and `_room`; the thread alone uses the link.
+`_starting` guards the start of the thread; the thread alone uses the link.
 A crash leaves claimed entries pending under this process's consumer name.
 """
 
@@ -18,26 +18,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any
 
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
+from .buffer import Buffer, Claimed
 from .connections import Endpoint, Link, RetryPolicy
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
 from .members import encode_reads
-from .room import Room
 from .scripts import Fetched
 from .sources import Source
 
-__all__ = ["Claimed", "Intake"]
+__all__ = ["Intake"]
 
 #: Longest wait for new entries, ms. What a lost wake-up costs at most.
 BLOCK_MS = 5_000
@@ -52,19 +51,6 @@ DOUBT_S = 1.0
 COMPARED = 1_000
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
-
-
-class Claimed(NamedTuple):
-    """An entry that this process holds."""
-
-    source: Source
-    consumer: str
-    entry_id: bytes
-    #: Field, value, ...
-    fields: list[bytes]
-    #: Retry state, where it was parked before.
-    options: bytes | None
-    claimed_ns: int
 
 
 class Intake:
@@ -120,11 +106,8 @@ class Intake:
         self._link = Link(
             endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
         )
-        self._room = Room(batch_size)
-        self._changed = threading.Condition()
-        self._buffer: deque[Claimed] = deque()
-        self._handed_out = 0
-        self._released = 0
+        self._buffer = Buffer(in_flight, batch_size)
+        self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._client_id: int | None = None
@@ -133,62 +116,43 @@ class Intake:
     # -- for the consumer ----------------------------------------------------------------------
 
     def take(self, prefetch: int, timeout_s: float) -> Claimed | None:
-        """The next entry, or None when there is none, or no free slot, for `timeout_s`.
-
-        Parameters:
-          prefetch: How many entries may be handed out and not released.
-        """
-        with self._changed:
-            if self._thread is None and not self._stopping.is_set():
-                self._begin(prefetch)
-            self._room.prefetch = prefetch
-            if not (self._buffer and self._handed_out < prefetch) and not self._changed.wait_for(
-                lambda: self._buffer and self._handed_out < prefetch, timeout_s
-            ):
-                return None
-            claimed = self._buffer.popleft()
-            self._handed_out += 1
-            if self._room.worth_fetching(len(self._buffer), self._handed_out):
-                self._changed.notify_all()
-            return claimed
+        """The next entry; see `Buffer.take`. The first call begins to read."""
+        if self._thread is None:
+            self._begin()
+        return self._buffer.take(prefetch, timeout_s)
 
     def release(self) -> None:
         """An entry that was handed out needs its slot no more."""
-        with self._changed:
-            self._handed_out -= 1
-            self._released += 1
-            if self._buffer or self._room.worth_fetching(0, self._handed_out):
-                self._changed.notify_all()
+        self._buffer.release()
 
     def stop(self) -> list[Claimed]:
         """Stops reading; returns what nobody has taken, for handing back. Idempotent."""
-        with self._changed:
+        with self._starting:
             self._stopping.set()
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
+        self._buffer.close()
+        if self._thread is not None:
             # The read may be about to block, so one interruption might come too early.
             with closing(Link(self._endpoint)) as link:
-                while thread.is_alive():
+                while self._thread.is_alive():
                     self._interrupt(link)
-                    thread.join(UNBLOCK_EVERY_S)
-        with self._changed:
-            left = list(self._buffer)
-            self._buffer.clear()
-            return left
+                    self._thread.join(UNBLOCK_EVERY_S)
+        return self._buffer.drain()
 
     # -- the thread ----------------------------------------------------------------------------
 
-    def _begin(self, prefetch: int) -> None:
-        self._room.prefetch = prefetch
-        self._thread = threading.Thread(
-            target=self._run, name=f"streamatiq-intake-{self.name}", daemon=True
-        )
-        self._thread.start()
+    def _begin(self) -> None:
+        with self._starting:
+            if self._thread is not None or self._stopping.is_set():
+                return
+            self._thread = threading.Thread(
+                target=self._run, name=f"streamatiq-intake-{self.name}", daemon=True
+            )
+            self._thread.start()
 
     def _run(self) -> None:
         backoff = self._retry.backoff(wait=self._stopping.wait)
         lost = False
+        said = ""
         while not self._stopping.is_set():
             try:
                 if self._client_id is None:
@@ -206,7 +170,9 @@ class Intake:
                 self._reopen()
                 backoff.pause()
             except BrokerError as error:
-                self.logger.error("%s: cannot read: %s Trying again.", self.name, error)
+                if str(error) != said:
+                    self.logger.error("%s: cannot read: %s Trying on.", self.name, error)
+                said = str(error)
                 self._reopen()
                 backoff.pause()
             except Exception:
@@ -223,7 +189,7 @@ class Intake:
         self._next_compare = 0.0
 
     def _read(self) -> None:
-        room = self._wait_for_room()
+        room = self._buffer.wait_for_room()
         if room == 0:
             return
         consumer = self._identity.consumer
@@ -262,7 +228,7 @@ class Intake:
             for (entry_id, fields), text in zip(block.entries, options, strict=True):
                 claimed.append(Claimed(source, consumer, entry_id, fields, text, now_ns))
         if claimed:
-            self._put(claimed)
+            self._buffer.put(claimed)
         return len(claimed)
 
     def _compare(self, consumer: str) -> None:
@@ -282,27 +248,6 @@ class Intake:
                 )
                 self._hand_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
         self._next_compare = time.monotonic() + (DOUBT_S if doubts else COMPARE_S)
-
-    def _put(self, claimed: Sequence[Claimed]) -> None:
-        for one in claimed:
-            self._in_flight.add(one.source, one.entry_id)
-        with self._changed:
-            self._buffer.extend(claimed)
-            self._changed.notify_all()
-
-    def _wait_for_room(self) -> int:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stopping.is_set()
-                    or self._room.worth_fetching(len(self._buffer), self._handed_out)
-                )
-            )
-            if self._stopping.is_set():
-                return 0
-            released, self._released = self._released, 0
-            self._room.observe(released, time.monotonic())
-            return max(1, self._room.target() - len(self._buffer) - self._handed_out)
 
     def _wait_for_entries(self, fetched: Fetched, consumer: str) -> None:
         """Waits for an entry, a wake-up, the next due time or the next comparison.
@@ -346,7 +291,7 @@ class Intake:
                 for entry_id, fields in entries
             ]
         if claimed:
-            self._put(claimed)
+            self._buffer.put(claimed)
         return True
 
     def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:

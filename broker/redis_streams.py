@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Iterable
 from typing import Any
 
 import redis
 from dramatiq import Broker, Message, Worker
-from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import QueueNotFound
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from ..errors import BrokerError, CommandFailed, HandlerDefinitionError
+from ..errors import BrokerError, HandlerDefinitionError
 from ..settings import Settings
-from .connections import Endpoint, Link, LinkPool, RetryPolicy
+from .connections import Endpoint, LinkPool, RetryPolicy
 from .consumer import StreamConsumer, hand_back
 from .current import current_delivery
 from .dead_letters import DeadLetterEntry, read_dead_letters
 from .delivery import Delivery
 from .groups import groups_maker
 from .hooks import Hooks
+from .inspection import subscription_backlog, wait_until_empty
 from .intake import Intake
 from .keys import Keys
 from .logs import Logs
@@ -33,9 +32,6 @@ from .subscriptions import Subscription
 from .work_queues import WorkQueue
 
 __all__ = ["RedisStreamsBroker"]
-
-#: Seconds between two looks of `join`.
-JOIN_EVERY_S = 0.01
 
 
 class RedisStreamsBroker(Broker):
@@ -254,12 +250,7 @@ class RedisStreamsBroker(Broker):
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
-        deadline = None if timeout is None else time.monotonic() + timeout / 1000
-        pause = threading.Event()
-        while self.backlog(queue_name):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise QueueJoinTimeout(queue_name)
-            pause.wait(JOIN_EVERY_S)
+        wait_until_empty(queue_name, lambda: self.backlog(queue_name), timeout)
 
     def backlog(self, queue_name: str) -> int:
         """What a queue still has to handle: unread, pending, and delayed entries.
@@ -269,20 +260,12 @@ class RedisStreamsBroker(Broker):
         subscription = self.subscriptions.get(queue_name)
         if subscription is None:
             return self._work_queue(queue_name).backlog(self._links)
-        sources = subscription.sources(self.keys, {}, AuditLevel.OFF)
-        return self._links.call(
-            lambda link: sum(_left(link, source.keys.entries, queue_name) for source in sources)
-        )
+        sources = self._sources(queue_name)
+        return self._links.call(lambda link: subscription_backlog(link, sources))
 
     def dead_letters(self, queue_name: str) -> list[DeadLetterEntry]:
         """The dead letters of a work queue or subscription, oldest first."""
-        subscription = self.subscriptions.get(queue_name)
-        if subscription is None:
-            keys = {self._work_queue(queue_name).keys.dead}
-        else:
-            keys = {
-                source.keys.dead for source in subscription.sources(self.keys, {}, AuditLevel.OFF)
-            }
+        keys = {source.keys.dead for source in self._sources(queue_name)}
         with self.client() as client:
             found = [letter for key in sorted(keys) for letter in read_dead_letters(client, key)]
         return sorted(found, key=lambda letter: letter.at_ms)
@@ -375,18 +358,3 @@ class RedisStreamsBroker(Broker):
     def _stop_reading(self, worker: Worker) -> None:
         if self._process is not None:
             self._process.stop_reading(worker)
-
-
-def _left(link: Link, entries: str, group: str) -> int:
-    """Pending entries, and 1 if there are unread ones."""
-    try:
-        groups: Iterable[list[Any]] = link.send("XINFO", "GROUPS", entries)
-    except CommandFailed:
-        return 0  # no such stream: nothing was published and nobody has subscribed
-    for fields in groups:
-        info = dict(zip(fields[::2], fields[1::2], strict=True))
-        if info[b"name"] == group.encode():
-            after = b"(" + info[b"last-delivered-id"]
-            unread = link.send("XRANGE", entries, after, "+", "COUNT", 1)
-            return int(info[b"pending"]) + len(unread)
-    return 0
