@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, from_json
 from ..errors import EventDecodeError, EventDefinitionError, InvalidEvent, SchemaVersionError
 from .event import Event
 from .problems import describe, fields_of, shown
-from .registry import event_class
+from .registry import event_class, known_class
 
 __all__ = ["decode", "decode_as", "encode"]
 
@@ -50,6 +50,10 @@ def decode_as(cls: type[E], data: bytes) -> E:
         return cls.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]  # it validates to cls
     except ValidationError as error:
         raise _refusal(cls, data, error) from None
+    except Exception as error:  # a class's own validator may raise anything
+        raise EventDecodeError(
+            f"Not a {cls.event_type} event: a validator of {cls.__name__} failed with {error!r}"
+        ) from error
 
 
 def decode(data: bytes) -> Event:
@@ -60,11 +64,11 @@ def decode(data: bytes) -> Event:
       SchemaVersionError: They hold one of another schema version.
       UnknownEventType: No class is registered for the type.
     """
+    cls: type[Event] | None = None
     if data.startswith(_FRONT):
-        name = data[_FRONT_LENGTH : data.find(b'"', _FRONT_LENGTH)].decode(errors="replace")
-    else:
-        name = _type_of(data)
-    return decode_as(event_class(name), data)
+        name = data[_FRONT_LENGTH : data.find(b'"', _FRONT_LENGTH)]
+        cls = known_class(name.decode(errors="replace"))
+    return decode_as(cls or event_class(_type_of(data)), data)
 
 
 def _type_of(data: bytes) -> str:

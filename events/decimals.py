@@ -40,9 +40,10 @@ def decimal_text(value: Decimal) -> str:
     return format(value, "f") if "E" in text else text
 
 
-_WANTED_ANY: Final = 'give a finite Decimal, or its plain text such as "-12.50" (no exponent)'
-_WANTED_NOT_NEGATIVE: Final = 'give 0 or more as a Decimal or plain text such as "0.50"'
-_WANTED_POSITIVE: Final = 'give more than 0 as a Decimal or plain text such as "0.50"'
+_HOW: Final = f'plain text such as "12.50", no exponent, at most {MAX_DECIMAL_CHARS} characters'
+_WANTED_ANY: Final = f"give a finite Decimal ({_HOW})"
+_WANTED_NOT_NEGATIVE: Final = f"give a Decimal of 0 or more ({_HOW})"
+_WANTED_POSITIVE: Final = f"give a Decimal above 0 ({_HOW})"
 
 
 def _reader(pattern: str, wanted: str) -> Callable[[Any], Decimal]:
@@ -77,7 +78,10 @@ def _guard(pattern: str, wanted: str) -> CoreSchema:
     """
     text = core_schema.str_schema(strict=True, pattern=pattern, max_length=MAX_DECIMAL_CHARS)
     return core_schema.json_or_python_schema(
-        json_schema=core_schema.no_info_after_validator_function(Decimal, text),
+        json_schema=core_schema.no_info_after_validator_function(
+            Decimal,
+            core_schema.custom_error_schema(text, "decimal", custom_error_message=wanted),
+        ),
         python_schema=core_schema.no_info_plain_validator_function(_reader(pattern, wanted)),
         serialization=core_schema.plain_serializer_function_ser_schema(
             decimal_text, return_schema=core_schema.str_schema(), when_used="json"

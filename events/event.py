@@ -19,7 +19,7 @@ from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from ..errors import EventDefinitionError
-from .definition import check_definition, require_on_the_wire
+from .definition import check_definition, refuse_instances, require_on_the_wire
 from .ids import new_id
 from .layout import Lane, Laned, Partitioned
 from .record import Record, absent, empty
@@ -138,7 +138,8 @@ class Event(Record):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = super().__get_pydantic_core_schema__(source, handler)
-        return require_on_the_wire(schema, "type", "v", "id")
+        require_on_the_wire(schema, "type", "v", "id")
+        return schema if cls.event_type else refuse_instances(schema)
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -72,9 +72,10 @@ class OrderEvent(InstrumentEvent, type=EventType.ORDER, version=1, log=Partition
     def __init__(self, /, **data: Any) -> None:
         data.setdefault("time_in_force", TimeInForce.DAY)
         data.setdefault("status", OrderStatus.PENDING_NEW)
-        data.setdefault("cum_quantity", _ZERO)
-        if "leaves_quantity" not in data and "quantity" in data:
-            data["leaves_quantity"] = data["quantity"]
+        if "cum_quantity" not in data:
+            data["cum_quantity"] = _ZERO
+            if "quantity" in data:
+                data.setdefault("leaves_quantity", data["quantity"])
         super().__init__(**data)
 
     # See Record.__init__.
@@ -83,9 +84,8 @@ class OrderEvent(InstrumentEvent, type=EventType.ORDER, version=1, log=Partition
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = super().__get_pydantic_core_schema__(source, handler)
-        return require_on_the_wire(
-            schema, "time_in_force", "status", "cum_quantity", "leaves_quantity"
-        )
+        require_on_the_wire(schema, "time_in_force", "status", "cum_quantity", "leaves_quantity")
+        return schema
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -17,7 +17,12 @@ MAX_NAMED: Final = 5
 
 def shown(value: object) -> str:
     """Return a value for a message, cut to a readable length, with its type."""
-    text = repr(value)
+    # Cut first: what is refused may be megabytes long.
+    short = value[: MAX_SHOWN + 1] if isinstance(value, str | bytes) else value
+    try:
+        text = repr(short)
+    except Exception:  # noqa: BLE001  # a message must not fail on what it is about
+        text = "<unprintable>"
     if len(text) > MAX_SHOWN:
         text = f"{text[:MAX_SHOWN]}..."
     return f"{text} ({type(value).__name__})"

@@ -53,6 +53,11 @@ def filled_quantity(order: OrderEvent, fill: FillEvent) -> Decimal:
             )
     cum = EXACT.add(order.cum_quantity, fill.last_quantity)
     who = f"Fill {fill.exec_id!r} of order {order.client_order_id!r}"
+    if fill.cum_quantity <= order.cum_quantity:
+        raise InvalidEvent(
+            f"{who}: field 'cum_quantity' is {decimal_text(fill.cum_quantity)}, and the order has "
+            f"{decimal_text(order.cum_quantity)} filled already: this fill was applied before"
+        )
     if cum > order.quantity:
         raise Overfill(
             f"{who}: last_quantity {decimal_text(fill.last_quantity)} exceeds what is open: "
@@ -62,7 +67,7 @@ def filled_quantity(order: OrderEvent, fill: FillEvent) -> Decimal:
     if fill.cum_quantity != cum:
         raise InvalidEvent(
             f"{who}: field 'cum_quantity' is {decimal_text(fill.cum_quantity)}, and the order "
-            f"expects {decimal_text(cum)}: this fill was applied before, or another is missing"
+            f"expects {decimal_text(cum)}: a fill before this one is missing"
         )
     return cum
 

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from ..errors import EventError, InvalidEvent
 from .problems import cause_of, describe
-from .rules import tighten
+from .rules import Rules
 
 __all__ = ["Record", "absent", "empty"]
 
@@ -33,6 +33,10 @@ def empty(value: Any) -> Any:
     return Field(default=value, exclude_if=partial(eq, value))
 
 
+def _is_record(nested: type) -> bool:
+    return issubclass(nested, Record)
+
+
 class Record(BaseModel):
     """A frozen value with strict fields; a part of an event derives from it.
 
@@ -40,7 +44,9 @@ class Record(BaseModel):
       InvalidEvent: The constructor got a bad, missing or unknown field; field and value are named.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
     def __init__(self, /, **data: Any) -> None:
         try:
@@ -56,7 +62,8 @@ class Record(BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return tighten(cls.__name__, handler(source))
+        rules = Rules(cls.__name__, _is_record, handler.resolve_ref_schema)
+        return rules.tighten(handler(source))
 
 
 def _refusal(name: str, error: ValidationError) -> EventError:

@@ -14,7 +14,7 @@ from ..errors import EventDefinitionError, UnknownEventType
 if TYPE_CHECKING:
     from .event import Event
 
-__all__ = ["event_class", "register", "registered_types"]
+__all__ = ["event_class", "known_class", "register", "registered_types"]
 
 _classes: dict[str, type[Event]] = {}
 
@@ -48,6 +48,11 @@ def event_class(type_name: str) -> type[Event]:
             f"No event class is registered as {type_name[:80]!r}; known types: {known}. "
             "Import the module that defines it"
         ) from None
+
+
+def known_class(type_name: str) -> type[Event] | None:
+    """Return the class registered under a type name, or None."""
+    return _classes.get(type_name)
 
 
 def registered_types() -> tuple[str, ...]:

@@ -44,12 +44,12 @@ def to_ns(moment: datetime) -> int:
 def _from_python(value: Any) -> Any:
     if not isinstance(value, datetime):
         return value
-    try:
-        return to_ns(value)
-    except ValueError as error:
+    if value.utcoffset() is None:
         raise PydanticCustomError(
-            "naive_datetime", "{reason}", {"reason": str(error).replace("{", "{{")}
-        ) from None
+            "naive_datetime",
+            "a naive datetime could mean any instant; give it a time zone (tzinfo=UTC)",
+        )
+    return to_ns(value)
 
 
 class _TimeSchema:
