@@ -1,0 +1,241 @@
+"""Tables of a run: medians over the rounds, their spread, and ratios to two reference systems.
+
+`python -m benchmarks.report FILE` rewrites the part of docs/performance.md between its two markers;
+with `--print` it prints the full tables instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from .processes import ROOT
+from .results import Run, load_run
+
+__all__ = ["Summary", "main", "render_full", "render_ratios", "rewrite_section", "summarise"]
+
+#: Systems that the others are compared with.
+REFERENCES = ("redisbroker", "floor")
+
+#: Lines between which docs/performance.md is generated.
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+#: The document whose section is generated.
+DOCUMENT = ROOT / "docs" / "performance.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a figure is shown: its name in samples, its title, and which way is better."""
+
+    key: str
+    title: str
+    more_is_better: bool
+    decimals: int
+
+
+_METRICS = {
+    "drain": (
+        Metric("rate_per_s", "messages/s", True, 0),
+        Metric("worker_cpu_s_per_10k", "worker CPU s/10k", False, 2),
+        Metric("server_cpu_s_per_10k", "server CPU s/10k", False, 2),
+    ),
+    "enqueue": (Metric("rate_per_s", "messages/s", True, 0),),
+    "latency": (
+        Metric("p50_ms", "p50 ms", False, 2),
+        Metric("p90_ms", "p90 ms", False, 2),
+        Metric("p99_ms", "p99 ms", False, 2),
+        Metric("max_ms", "max ms", False, 1),
+        Metric("scheduled_p50_ms", "p50 ms from schedule", False, 2),
+        Metric("scheduled_p99_ms", "p99 ms from schedule", False, 2),
+        Metric("scheduled_max_ms", "max ms from schedule", False, 1),
+    ),
+    "memory": (Metric("bytes_per_message", "server bytes/message", False, 0),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One figure of one system over all rounds that succeeded.
+
+    Attributes:
+        measure, case, metric, system: which figure.
+        middle, least, most: median, smallest and largest over the rounds.
+        ratios: the median divided by each reference system's, where that has one.
+    """
+
+    measure: str
+    case: str
+    metric: Metric
+    system: str
+    middle: float
+    least: float
+    most: float
+    ratios: dict[str, float]
+
+
+def summarise(run: Run) -> list[Summary]:
+    """Reduce the samples to one line per figure and system, in the order of the tables."""
+    values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for sample in run.samples:
+        for metric in _METRICS[sample.measure]:
+            value = sample.values.get(metric.key)
+            if value is not None:
+                key = (sample.measure, sample.case, metric.key)
+                values.setdefault(key, {}).setdefault(sample.system, []).append(value)
+    order = list(_METRICS)
+    summaries = []
+    for (measure, case, name), by_system in sorted(
+        values.items(), key=lambda item: order.index(item[0][0])
+    ):
+        metric = next(m for m in _METRICS[measure] if m.key == name)
+        middles = {system: median(found) for system, found in by_system.items()}
+        for system in run.settings["systems"]:
+            if system not in by_system:
+                continue
+            ratios = {
+                reference: middles[system] / middles[reference]
+                for reference in REFERENCES
+                if middles.get(reference)
+            }
+            found = by_system[system]
+            summaries.append(
+                Summary(
+                    measure, case, metric, system, middles[system], min(found), max(found), ratios
+                )
+            )
+    return summaries
+
+
+def render_full(run: Run) -> str:
+    """Render everything: absolute medians, spread, ratios, and what failed."""
+    rows = [
+        [
+            f"{s.measure} {s.case}",
+            s.metric.title,
+            s.system,
+            _number(s.middle, s.metric.decimals),
+            f"{_number(s.least, s.metric.decimals)} - {_number(s.most, s.metric.decimals)}",
+            *(_ratio(s.ratios.get(reference)) for reference in REFERENCES),
+        ]
+        for s in summarise(run)
+    ]
+    # A case is named once, on its first line.
+    for row, above in reversed(list(zip(rows[1:], rows[:-1], strict=True))):
+        if row[:2] == above[:2]:
+            row[:2] = ["", ""]
+    head = ["measure", "figure", "system", "median", "min - max", *(f"x {r}" for r in REFERENCES)]
+    parts = [machine_line(run), _table(head, rows, left=3)]
+    if run.failures:
+        parts.append("\n".join(["**Not as it must be:**", *(f"- {f}" for f in run.failures)]))
+    return "\n\n".join(parts)
+
+
+def render_ratios(run: Run) -> str:
+    """Render the figures as ratios, with the references' own medians for scale.
+
+    For rates more is better, for times, CPU and bytes less is; each line says which.
+    """
+    summaries = summarise(run)
+    names = [s for s in run.settings["systems"] if any(x.system == s for x in summaries)]
+    by_figure: dict[tuple[str, str, str], dict[str, Summary]] = {}
+    for s in summaries:
+        by_figure.setdefault((s.measure, s.case, s.metric.key), {})[s.system] = s
+    others = [name for name in names if name not in REFERENCES]
+    present = [name for name in REFERENCES if name in names]
+    head = ["figure", "better", *(f"{name} (absolute)" for name in present)]
+    head += [f"{name} / {reference}" for name in others for reference in present]
+    rows = []
+    for by_system in by_figure.values():
+        first = next(iter(by_system.values()))
+        row = [f"{first.measure} {first.case}, {first.metric.title}"]
+        row.append("more" if first.metric.more_is_better else "less")
+        for reference in present:
+            known = by_system.get(reference)
+            row.append(_number(known.middle, known.metric.decimals) if known else "-")
+        for name in others:
+            ratios = by_system[name].ratios if name in by_system else {}
+            row += [_ratio(ratios.get(reference)) for reference in present]
+        rows.append(row)
+    parts = [machine_line(run), _table(head, rows, left=2)]
+    if run.failures:
+        parts.append("\n".join(["Not as it must be:", *(f"- {f}" for f in run.failures)]))
+    return "\n\n".join(parts)
+
+
+def machine_line(run: Run) -> str:
+    """Say on one line what the run ran on, and how often."""
+    m, s = run.machine, run.settings
+    return (
+        f"{m['measured_at']}: {m['server']} (appendonly {m['appendonly']}, {m['appendfsync']}), "
+        f"Python {m['python']}, dramatiq {m['dramatiq']}, redis-py {m['redis_py']}, "
+        f"{m['system']}, {m['cores']} cores; {s['threads']} threads a process, "
+        f"{s['tick_bytes']}-byte ticks, medians over {s['rounds']} rounds."
+    )
+
+
+def rewrite_section(text: str, section: str) -> str:
+    """Return `text` with what stands between the two markers replaced by `section`.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite the document's section, or print the full tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("file", type=Path, help="result file of benchmarks.run")
+    parser.add_argument("--print", action="store_true", help="print the tables, change no file")
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    options = parser.parse_args(arguments)
+    try:
+        run = load_run(options.file)
+        if options.print:
+            print(render_full(run))
+            return 0
+        text = options.document.read_text()
+        options.document.write_text(rewrite_section(text, render_ratios(run)))
+    except (OSError, ValueError) as error:
+        print(f"benchmarks.report: {error}", file=sys.stderr)
+        return 2
+    print(f"rewrote the figures in {options.document}")
+    return 0
+
+
+def _number(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}"
+
+
+def _ratio(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _table(head: list[str], rows: list[list[str]], *, left: int) -> str:
+    """Render a Markdown table that also reads well as text; `left` columns are left-aligned."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def line(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(head), line(rule), *(line(row) for row in rows)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

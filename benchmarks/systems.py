@@ -1,0 +1,48 @@
+"""The systems that can be measured, by the name that `--systems` takes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+__all__ = ["SYSTEMS", "System"]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One system under test.
+
+    Attributes:
+        name: as on the command line and in tables.
+        title: what it is, for the reader of a table.
+        app: module of its broker, handler and producer.
+        by_dramatiq: whether its workers run under the `dramatiq` command.
+        drain_factor: how many times `--messages` it drains. A fast system needs more messages to
+            run for seconds, and rates over less than a second say little.
+    """
+
+    name: str
+    title: str
+    app: str
+    by_dramatiq: bool
+    drain_factor: int
+
+    def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
+        """Return the commands that start its worker processes."""
+        if not self.by_dramatiq:
+            return [[sys.executable, "-m", self.app]] * processes
+        options = ["--processes", str(processes), "--threads", str(threads)]
+        return [[sys.executable, "-m", "dramatiq", self.app, *options]]
+
+
+_ALL = (
+    System(
+        "floor", "redis-py: XREADGROUP COUNT 100, json, XACK", "benchmarks.apps.floor", False, 10
+    ),
+    System("redisbroker", "Dramatiq RedisBroker, actor", "benchmarks.apps.redisbroker", True, 1),
+    System("streamatiq", "RedisStreamsBroker, actor", "benchmarks.apps.streamatiq_actor", True, 3),
+    System("streamatiq-on", "RedisStreamsBroker, @on", "benchmarks.apps.streamatiq_on", True, 3),
+)
+
+#: Every system by name, in the order of the tables.
+SYSTEMS = {system.name: system for system in _ALL}

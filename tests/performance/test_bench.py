@@ -1,0 +1,186 @@
+"""The bench itself, in its smallest form: what it counts is right. Never how fast anything is."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from benchmarks.processes import Workers
+from benchmarks.rounds import Plan, run_plan
+from benchmarks.server import open_server
+from benchmarks.stage import Bench
+from benchmarks.systems import SYSTEMS, System
+from tests.support import run_python, start_python, wait_gone, wait_until
+
+from streamatiq import EmbeddedServer
+
+#: Environment variable that marks every process of one bench, however deep.
+_MARK = "BENCH_TEST_MARK"
+
+
+class Dying(System):
+    """A system whose workers end as soon as they have started."""
+
+    def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
+        return [[sys.executable, "-c", "raise SystemExit('worn out')"]]
+
+
+def run_bench(root: Path, path: Path, url: str, *options: str) -> tuple[str, list[dict[str, Any]]]:
+    """Run the bench; return its table and its samples."""
+    finished = run_python(
+        "benchmarks",
+        *("--rounds", "1", "--messages", "100", "--seconds", "1", "--rates", "100"),
+        *("--processes", "1", "--json", str(path), "--redis-url", url, *options),
+        cwd=root,
+        timeout_s=28,
+    )
+    run = json.loads(path.read_text())
+    assert run["unavailable"] == {}
+    return finished.stdout, run["samples"]
+
+
+@pytest.mark.parametrize("system", ["floor", "streamatiq", "streamatiq-on"])
+def test_a_drain_counts_every_message_once(
+    root: Path, tmp_path: Path, server: EmbeddedServer, system: str
+) -> None:
+    table, samples = run_bench(
+        root, tmp_path / "run.json", server.tcp_url, "--systems", system, "--only", "drain"
+    )
+
+    assert len(samples) == 1
+    drain = samples[0]
+    assert drain["error"] is None
+    assert drain["sent"] == drain["handled"] == 100 * SYSTEMS[system].drain_factor
+    assert drain["duplicates"] == 0
+    assert drain["settled"] is True
+    assert drain["values"]["rate_per_s"] > 0
+    assert f"| {system} " in table
+    assert "messages/s" in table
+
+
+def test_latency_counts_from_the_schedule_and_from_the_send(
+    root: Path, tmp_path: Path, server: EmbeddedServer
+) -> None:
+    table, samples = run_bench(
+        root,
+        tmp_path / "run.json",
+        server.tcp_url,
+        "--systems",
+        "streamatiq-on",
+        "--only",
+        "latency",
+    )
+
+    values = samples[0]["values"]
+    assert samples[0]["sent"] == samples[0]["handled"] > 100
+    assert 0 < values["p50_ms"] <= values["p90_ms"] <= values["p99_ms"] <= values["max_ms"]
+    assert values["p50_ms"] <= values["scheduled_p50_ms"]
+    assert values["max_ms"] <= values["scheduled_max_ms"]
+    assert "p99 ms from schedule" in table
+
+
+def test_enqueue_and_memory_give_figures_and_leave_nothing_on_a_foreign_server(
+    root: Path, tmp_path: Path, own_server: Any
+) -> None:
+    with own_server(port=0) as server:
+        _, samples = run_bench(
+            root,
+            tmp_path / "run.json",
+            server.tcp_url,
+            *("--systems", "floor,streamatiq-on", "--only", "enqueue,memory"),
+        )
+        left = open_keys(server)
+
+    figures = {(s["system"], s["measure"], s["case"]): s["values"] for s in samples}
+    assert set(figures) == {
+        (system, measure, case)
+        for system in ("floor", "streamatiq-on")
+        for measure, case in (
+            ("enqueue", "one by one"),
+            ("enqueue", "in bulk"),
+            ("memory", "queued"),
+        )
+    }
+    for values in figures.values():
+        assert all(value > 0 for value in values.values())
+    assert left == []
+
+
+def open_keys(server: EmbeddedServer) -> list[bytes]:
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        return list(client.scan_iter())
+
+
+def test_what_cannot_run_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    absent = System("absent", "no such module", "benchmarks.apps.absent", True, 1)
+    broken = Dying("broken", "workers that die", "benchmarks.apps.floor", False, 1)
+    plan = Plan((absent, broken, SYSTEMS["floor"]), ("drain",), 1, 100, (1,))
+
+    with open_server(None, tmp_path / "server") as server:
+        run = run_plan(plan, Bench(server, 8, tmp_path), lambda line: None)
+
+    assert "No module named 'benchmarks.apps.absent'" in run.unavailable["absent"]
+    errors = {sample.system: sample.error for sample in run.samples}
+    assert errors["floor"] is None
+    assert errors["broken"] == "a worker exited with 1: worn out"
+    assert len(run.failures) == 2
+
+
+def test_a_server_that_is_not_there_is_one_line(root: Path) -> None:
+    finished = run_python("benchmarks", "--redis-url", "redis://127.0.0.1:1", cwd=root, check=False)
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("no server to measure on: redis://127.0.0.1:1: ")
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_bench(root: Path, number: signal.Signals) -> None:
+    mark = str(uuid4())
+    bench = start_python(
+        "benchmarks",
+        *("--systems", "redisbroker", "--only", "latency", "--rates", "50", "--seconds", "60"),
+        env={_MARK: mark},
+        cwd=root,
+    )
+    # The bench, the server, the producer, Dramatiq's master and its worker.
+    family = wait_until(lambda: f if len(f := marked(mark)) >= 5 else [], 15, lambda: str(bench))
+    bench.signal(number)
+    for pid in family:
+        if pid != bench.pid:
+            wait_gone(pid)
+    finished = bench.wait()
+
+    assert marked(mark) == []
+    if number is not signal.SIGKILL:
+        assert finished.returncode == 130
+        assert "Traceback" not in finished.stderr
+
+
+def test_workers_that_ignore_sigterm_are_killed_with_their_children(tmp_path: Path) -> None:
+    mark = str(uuid4())
+    stubborn = ["/bin/sh", "-c", "trap '' TERM; sleep 600 & wait; wait; sleep 600"]
+    with Workers([stubborn], {_MARK: mark}, tmp_path / "log", stop_timeout_s=0.2):
+        wait_until(lambda: len(marked(mark)) >= 2)
+
+    wait_until(lambda: marked(mark) == [])
+
+
+def marked(mark: str) -> list[int]:
+    """Return the living processes whose environment carries the mark."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                environment = (folder / "environ").read_bytes()
+            except OSError:  # ended meanwhile, or is another user's
+                continue
+            if f"{_MARK}={mark}".encode() in environment:
+                found.append(int(folder.name))
+    return found
