@@ -29,14 +29,17 @@ import atexit
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+import redis
+
 from ..errors import EmbeddedServerError
 from .embedded_files import ServerInfo, embedded_url_path
-from .embedded_start import LOOPBACK, start_or_adopt
+from .embedded_start import LOOPBACK, short_client, start_or_adopt
 
 __all__ = ["EmbeddedServer", "embedded_url_path"]
 
@@ -124,9 +127,10 @@ class EmbeddedServer:
         with self._lock:
             atexit.unregister(self.stop)
             if self._process.poll() is None:
-                self._process.terminate()
+                deadline = time.monotonic() + timeout_s
+                self._ask_to_end(self._process)
                 try:
-                    self._process.wait(timeout_s)
+                    self._process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     self._process.kill()
                     self._process.wait()
@@ -135,6 +139,17 @@ class EmbeddedServer:
                         f"within {timeout_s:g} s and was killed; what it had not yet written (up "
                         "to 2 s if the disk hangs) is lost. Look into its server.log"
                     ) from None
+
+    def _ask_to_end(self, process: subprocess.Popen[bytes]) -> None:
+        # SHUTDOWN works at once. After SIGTERM the server goes on answering for a tenth of a
+        # second, in which another process would adopt it.
+        try:
+            with short_client(self._data_dir, self._info) as client:
+                client.execute_command("SHUTDOWN")
+        except redis.ConnectionError:
+            return  # the connection ends with the server; if it does not end, the caller sees it
+        except redis.RedisError:
+            process.terminate()
 
     def __enter__(self) -> Self:
         return self

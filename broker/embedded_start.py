@@ -3,10 +3,14 @@
 The child waits for the lock, so there is no probing of the lock and no decision to get wrong: if it
 becomes the server it is the one that answers, else an older one is. In `start_or_adopt`:
 
-    1. a server answers: adopt it, no child is needed (the common case of a second process)
+    1. a server answers whose owner lives: adopt it, no child is needed (the common case)
     2. spawn the child
     3. until the time-out: the child answers -> owned; another answers -> end the child, adopt;
        the child ended -> tell why
+
+A server whose owner was just killed answers for another tenth of a second before it heeds the
+signal. So one without a living owner is adopted only after a grace of 1 s, if it then still
+answers: its owner is out of sight (another container), or the system has no parent-death signal.
 
 Nothing is shared between calls; two threads that race here behave like two processes.
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import socket
 import subprocess
@@ -34,12 +39,14 @@ from . import embedded_files as files
 from .embedded_binary import find_server_binary
 from .embedded_spawn import spawn
 
-__all__ = ["LOOPBACK", "Found", "start_or_adopt"]
+__all__ = ["LOOPBACK", "Found", "short_client", "start_or_adopt"]
 
 #: Seconds between two looks at the starting server.
 _POLL_S = 0.01
 #: Seconds that one answer may take: a hanging server must not use up the whole time-out.
 _ANSWER_TIMEOUT_S = 1.0
+#: Seconds in which a server whose owner is gone has to end, before it counts as staying.
+_ORPHAN_GRACE_S = 1.0
 #: Starts with another free port, if somebody takes the chosen one first.
 _FREE_PORT_ATTEMPTS = 5
 #: What a server's log says of data that it cannot read.
@@ -67,7 +74,7 @@ def start_or_adopt(data_dir: Path | str, *, start_timeout_s: float, port: int | 
     deadline = time.monotonic() + start_timeout_s
     path = files.prepare_directory(data_dir)
     running = _answering(path)
-    if running is not None:
+    if running is not None and _lives(running.owner_pid):
         return _adopt(path, running, port)
     attempts = _FREE_PORT_ATTEMPTS if port == 0 else 1
     while True:
@@ -82,14 +89,15 @@ def start_or_adopt(data_dir: Path | str, *, start_timeout_s: float, port: int | 
 def _start(path: Path, port: int | None, deadline: float, start_timeout_s: float) -> Found:
     chosen = _free_port() if port == 0 else port
     child = _spawn_server(path, chosen)
+    grace_end = time.monotonic() + _ORPHAN_GRACE_S
     try:
         while time.monotonic() < deadline:
             running = _answering(path)
             if running is not None and running.pid == child.pid:
-                assert child.stderr is not None
+                assert child.stderr is not None  # a pipe, by `spawn`
                 child.stderr.close()
                 return Found(path, running, child)
-            if running is not None:
+            if running is not None and (_lives(running.owner_pid) or time.monotonic() > grace_end):
                 _end(child)
                 return _adopt(path, running, port)
             if child.poll() is not None:
@@ -133,20 +141,43 @@ def _answering(path: Path) -> files.ServerInfo | None:
     info = files.read_info(path)
     if info is None:
         return None
-    client = redis.Redis(
+    try:
+        with short_client(path, info) as client:
+            said = client.info("server", "persistence")
+    except redis.RedisError:
+        return None  # not there, hanging or loading: the caller looks again until its time-out
+    same = said["process_id"] == info.pid
+    return info if same and not said["loading"] and not said.get("async_loading") else None
+
+
+def short_client(path: Path, info: files.ServerInfo) -> redis.Redis:
+    """A client for one question to a server that may hang: no retries, 1 s for the answer."""
+    return redis.Redis(
         unix_socket_path=str(path / info.socket),
         protocol=2,
         socket_timeout=_ANSWER_TIMEOUT_S,
         socket_connect_timeout=_ANSWER_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process lives. One that has ended and was not reaped does not, where we can see."""
     try:
-        with client:
-            said = client.info("server", "persistence")
-    except redis.RedisError:
-        return None  # not there, hanging or loading: the caller looks again until its time-out
-    same = said["process_id"] == info.pid
-    return info if same and not said["loading"] and not said.get("async_loading") else None
+        if sys.platform != "linux":
+            os.kill(pid, 0)
+            return True
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    try:
+        watch = select.poll()
+        watch.register(pidfd, select.POLLIN)
+        return not watch.poll(0)
+    finally:
+        os.close(pidfd)
 
 
 def _adopt(path: Path, running: files.ServerInfo, port: int | None) -> Found:
@@ -165,8 +196,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.kill()
     child.wait()
-    if child.stderr is not None:
-        child.stderr.close()
+    assert child.stderr is not None  # a pipe, by `spawn`
+    child.stderr.close()
 
 
 def _free_port() -> int:
@@ -179,7 +210,7 @@ def _free_port() -> int:
 def _why_it_died(
     path: Path, child: subprocess.Popen[bytes], port: int | None
 ) -> EmbeddedServerError:
-    assert child.stderr is not None
+    assert child.stderr is not None  # a pipe, by `spawn`
     told = child.stderr.read().decode("utf-8", "replace").strip()
     if told:
         return EmbeddedServerError(
