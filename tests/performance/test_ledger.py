@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ for number in range(500, 900):
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.create(tmp_path / "ledger", 1_000)
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger.create(tmp_path / "ledger", 1_000)
+    yield ledger
+    ledger.close()
 
 
 def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
