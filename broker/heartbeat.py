@@ -1,9 +1,10 @@
 """Liveness: one thread and one connection a process say that it lives, whatever its handlers do.
 
 One process at a time, by lease, also looks for dead ones (`Reclaimer`). A process is dead when it
-was silent for `SILENCE_S`; or, much sooner, when the server no longer has the connection of its
+was silent for too long; or, much sooner, when the server no longer has the connection of its
 heartbeat thread and has got no other from it: that thread waits *on* its connection, so a living
-process that is cut off connects again at once.
+process that is cut off connects again at once. The reclaimer looks at everybody's connection, the
+others look at the reclaimer's.
 """
 
 from __future__ import annotations
@@ -23,14 +24,12 @@ from .keys import MemberKeys
 from .reclaimer import Reclaimer
 from .server import ServerInfo
 
-__all__ = ["BEAT_S", "SILENCE_S", "Heartbeat"]
+__all__ = ["Heartbeat"]
 
 #: Seconds between heartbeats.
-BEAT_S = 2.0
-#: Seconds of silence after which a process is dead.
-SILENCE_S = 8.0
+BEAT_S = 3.0
 #: Seconds for which the reclaimer's lease holds without a heartbeat.
-LEASE_S = 4.5
+LEASE_S = 5.0
 #: Longest pause between attempts to connect, seconds: shorter than what is believed a death.
 RECONNECT_S = 0.2
 
@@ -114,12 +113,15 @@ class Heartbeat:
                     self._identity.consumer,
                     self._connection,
                     lease_ms=int(LEASE_S * 1000),
-                    silence_ms=int(SILENCE_S * 1000),
+                    believed_dead=self._reclaimer.dead_reclaimer,
                 )
             )
             self._next_beat = now + BEAT_S
             self._reclaimer.told(self._link, beat, self._connection)
         next_look = self._reclaimer.look(self._link)
+        if self._reclaimer.dead_reclaimer:
+            self._next_beat = 0.0  # take its place
+            return
         until = self._next_beat if next_look is None else min(self._next_beat, next_look)
         if self._closed_within(max(until - time.monotonic(), 0.001)):
             raise BrokerConnectionError("The heartbeat's connection was closed.")

@@ -31,8 +31,8 @@ TAG:batch:CONSUMER                         STRING  number and outcome of its las
 NS:layout:TYPE                             STRING  layout of a log, fixed when it is created
 
 Who lives (MEMBERS = {NS:members}):
-MEMBERS:seen                               ZSET    consumer -> last heartbeat, ms (server)
-MEMBERS:clients                            HASH    consumer -> "RUN_ID CLIENT_ID"
+MEMBERS:alive                              HASH    consumer -> "MS RUN_ID CLIENT_ID": last
+                                                   heartbeat (server's clock), its connection
 MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
 MEMBERS:lease                              STRING  the consumer that looks for dead ones
 """
@@ -160,12 +160,8 @@ class MemberKeys:
     tag: str
 
     @property
-    def seen(self) -> str:
-        return f"{self.tag}:seen"
-
-    @property
-    def clients(self) -> str:
-        return f"{self.tag}:clients"
+    def alive(self) -> str:
+        return f"{self.tag}:alive"
 
     @property
     def lease(self) -> str:

@@ -2,10 +2,13 @@
 
 It runs in the heartbeat thread of the one process that has the lease. A process is believed dead
 
-- when it was silent for too long (the heartbeat script says so), or
+- when it was silent for `SILENCE_S`, or
 - when `CLIENT LIST ID` no longer shows its connection, twice, `BELIEVE_S` apart, and it has not
   reported another one: only for connections to the same run of the server as ours, since a restart
   makes all of them vanish; and only where the user may run that command.
+
+Those that do not have the lease look at the holder's connection in the same way, and the first one
+that believes it dead takes its place.
 
 Each stream that it read is fenced for it first, then its entries are taken, in log order. A
 reclaimer that dies in the middle leaves the dead consumer listed, so the next one goes on.
@@ -23,14 +26,16 @@ from .connections import Link
 from .identity import Identity
 from .keys import MemberKeys
 from .members import ReadSource, decode_reads
-from .scripts import Heartbeat
+from .scripts import Alive, Heartbeat
 
 __all__ = ["Reclaimer"]
 
+#: Seconds of silence after which a process is dead.
+SILENCE_S = 6.5
 #: Seconds between two looks at the connections.
 LOOK_S = 1.0
 #: Seconds between noticing that a connection is gone and believing it.
-BELIEVE_S = 0.6
+BELIEVE_S = 0.5
 #: Seconds between two searches for consumers that are listed nowhere.
 SWEEP_S = 60.0
 #: Entries taken in one call.
@@ -55,40 +60,57 @@ class Reclaimer:
         self._identity = identity
         self._max_deliveries = max_deliveries
         self._ours: Connection | None = None
-        self._clients: dict[str, Connection] = {}
+        self._leading = False
+        #: Consumers whose connections are looked at, and what we know of them.
+        self._watched: dict[str, Connection] = {}
         self._may_look = True
-        self._next_look: float | None = None
+        self._next_look = 0.0
         self._next_sweep = 0.0
         self._missing: dict[str, Connection] = {}
+        #: The holder of the lease, once it is believed dead; else empty.
+        self.dead_reclaimer = ""
 
     def told(self, link: Link, beat: Heartbeat, ours: Connection | None) -> None:
-        """Takes in a heartbeat's reply; reclaims what it says is dead.
+        """Takes in a heartbeat's reply; reclaims what it shows to be dead.
 
         Raises:
           BrokerError: The server cannot be reached or refused.
         """
         for consumer in self._identity.take_lost():
             self.reclaim(link, consumer, fence=True)
-        if not beat.is_reclaimer:
-            self.pause()
-            return
         self._ours = ours
-        self._clients = beat.clients
-        for consumer in beat.silent:
-            if consumer != self._identity.consumer:
-                self.logger.warning("%s was silent for too long; taking what it held.", consumer)
-                self.reclaim(link, consumer, fence=True)
-        if self._next_look is None and ours is not None and self._may_look:
-            self._next_look = time.monotonic()
+        self._watched = {
+            consumer: alive.connection
+            for consumer, alive in beat.alive.items()
+            if alive.connection is not None
+            and ours is not None
+            and alive.connection[0] == ours[0]
+            and consumer != self._identity.consumer
+        }
+        succeeded, self.dead_reclaimer = self.dead_reclaimer, ""
+        self._leading = beat.is_reclaimer
+        if not self._leading:
+            self._next_sweep = 0.0
+            return
+        if succeeded:
+            self._bury(link, succeeded, "has died")
+        for consumer, alive in beat.alive.items():
+            silent_ms = beat.now_ms - alive.beat_ms
+            if silent_ms > SILENCE_S * 1000 and consumer not in (
+                self._identity.consumer,
+                succeeded,
+            ):
+                self._bury(link, consumer, f"was silent for {silent_ms / 1000:.1f} s")
         if time.monotonic() >= self._next_sweep:
-            self._sweep(link)
+            self._sweep(link, set(beat.alive))
             self._next_sweep = time.monotonic() + SWEEP_S
 
     def pause(self) -> None:
-        """Not the reclaimer at the moment."""
-        self._next_look = None
+        """The connection is lost: what we know of the others may be wrong by now."""
+        self._watched = {}
+        self._missing = {}
+        self._leading = False
         self._next_sweep = 0.0
-        self._missing.clear()
 
     def look(self, link: Link) -> float | None:
         """Looks for connections that are gone, if it is time; returns when to look again.
@@ -96,25 +118,27 @@ class Reclaimer:
         Raises:
           BrokerError: The server cannot be reached or refused.
         """
+        if not self._watched or not self._may_look:
+            return None
         now = time.monotonic()
-        if self._next_look is None or now < self._next_look:
+        if now < self._next_look:
             return self._next_look
-        ours = self._ours
-        others = {
-            consumer: connection
-            for consumer, connection in self._clients.items()
-            if ours and connection[0] == ours[0] and consumer != self._identity.consumer
-        }
-        gone = self._gone(link, others)
+        gone = self._gone(link)
         for consumer in [one for one in gone if self._missing.get(one) == gone[one]]:
             if self._reported_again(link, consumer, gone.pop(consumer)):
                 continue
-            self.logger.warning("%s has died; taking what it held.", consumer)
-            self._clients.pop(consumer, None)
-            self.reclaim(link, consumer, fence=True)
+            del self._watched[consumer]
+            if self._leading:
+                self._bury(link, consumer, "has died")
+            else:
+                self.dead_reclaimer = consumer
         self._missing = gone
-        self._next_look = None if not self._may_look else now + (BELIEVE_S if gone else LOOK_S)
+        self._next_look = now + (BELIEVE_S if gone else LOOK_S)
         return self._next_look
+
+    def _bury(self, link: Link, consumer: str, why: str) -> None:
+        taken = self.reclaim(link, consumer, fence=True)
+        self.logger.warning("%s %s; %d entries that it held run elsewhere.", consumer, why, taken)
 
     def reclaim(self, link: Link, consumer: str, *, fence: bool) -> int:
         """Takes all that `consumer` held, and drops it from the list.
@@ -132,8 +156,6 @@ class Reclaimer:
         sources = [source for record in reads[1::2] for source in decode_reads(record)]
         taken = sum(self._reclaim_source(link, one, consumer, fence=fence) for one in sources)
         link.run(scripts.forget(self._members, consumer))
-        if taken:
-            self.logger.info("Took %d entries that %s held.", taken, consumer)
         return taken
 
     def _reclaim_source(self, link: Link, source: ReadSource, consumer: str, *, fence: bool) -> int:
@@ -163,11 +185,9 @@ class Reclaimer:
             more = page.more
         return taken
 
-    def _gone(self, link: Link, others: dict[str, Connection]) -> dict[str, Connection]:
-        """Those of `others` whose connection the server does not have."""
-        if not others:
-            return {}
-        ids = [client_id for _, client_id in others.values()]
+    def _gone(self, link: Link) -> dict[str, Connection]:
+        """Those that we watch whose connection the server does not have."""
+        ids = [client_id for _, client_id in self._watched.values()]
         try:
             listed = link.send("CLIENT", "LIST", "ID", *ids).decode()
         except BrokerConnectionError:
@@ -177,21 +197,21 @@ class Reclaimer:
             self._may_look = False
             return {}
         living = {int(line.split(" ", 1)[0].removeprefix("id=")) for line in listed.splitlines()}
-        return {who: at for who, at in others.items() if at[1] not in living}
+        return {who: at for who, at in self._watched.items() if at[1] not in living}
 
     def _reported_again(self, link: Link, consumer: str, gone: Connection) -> bool:
         """Whether a living process has connected again since."""
-        reported = link.send("HGET", self._members.clients, consumer)
+        reported = link.send("HGET", self._members.alive, consumer)
         if reported is None:
             return True  # it has left
-        run_id, client_id = reported.decode().split(" ")
-        now = (run_id, int(client_id))
-        self._clients[consumer] = now
-        return now != gone
+        now = Alive.parse(reported).connection
+        if now is None or now == gone:
+            return False
+        self._watched[consumer] = now
+        return True
 
-    def _sweep(self, link: Link) -> None:
+    def _sweep(self, link: Link, listed: set[str]) -> None:
         """Finds consumers that hold entries but are listed nowhere: the list itself was lost."""
-        listed = {name.decode() for name in link.send("ZRANGE", self._members.seen, 0, -1)}
         reads = link.send("HGETALL", self._members.reads(self._identity.consumer))
         for source in (one for record in reads[1::2] for one in decode_reads(record)):
             try:

@@ -14,6 +14,7 @@ from .calls import Call, script
 from .keys import LogKeys, MemberKeys, SourceKeys
 
 __all__ = [
+    "Alive",
     "Appended",
     "Block",
     "EnqueueTarget",
@@ -154,25 +155,39 @@ def backlog(delayed: str, lanes: Sequence[SourceKeys]) -> Call[int]:
     return Call(script("backlog"), (delayed, *(lane.entries for lane in lanes)), (), int)
 
 
+class Alive(NamedTuple):
+    """What the server knows of one consumer."""
+
+    #: Its last heartbeat, the server's clock, ms.
+    beat_ms: int
+    #: Run id of the server and client id of its heartbeat's connection; None if unknown.
+    connection: tuple[str, int] | None
+
+    @classmethod
+    def parse(cls, text: bytes) -> Alive:
+        """Reads `MS RUN_ID CLIENT_ID`."""
+        beat_ms, run_id, client_id = text.decode().split(" ")
+        return cls(int(beat_ms), None if run_id == "-" else (run_id, int(client_id)))
+
+
 class Heartbeat(NamedTuple):
-    """What the reclaimer is told; a process that is not the reclaimer is told nothing."""
+    """A heartbeat's reply."""
 
     is_reclaimer: bool
-    #: Consumers that were silent for too long.
-    silent: list[str]
-    #: Connection of each living consumer: (server's run id, client id).
-    clients: dict[str, tuple[str, int]]
+    #: The server's clock, ms.
+    now_ms: int
+    #: To the reclaimer: everybody. To the others: the reclaimer.
+    alive: dict[str, Alive]
 
 
 def _heartbeat(reply: Any) -> Heartbeat:
-    if reply == 0:
-        return Heartbeat(False, [], {})
-    silent, clients = reply
-    connections: dict[str, tuple[str, int]] = {}
-    for consumer, connection in zip(clients[::2], clients[1::2], strict=True):
-        run_id, client_id = connection.decode().split(" ")
-        connections[consumer.decode()] = (run_id, int(client_id))
-    return Heartbeat(True, [name.decode() for name in silent], connections)
+    is_reclaimer, now_ms, *pairs = reply
+    alive = {
+        consumer.decode(): Alive.parse(text)
+        for consumer, text in zip(pairs[::2], pairs[1::2], strict=True)
+        if text is not None
+    }
+    return Heartbeat(bool(is_reclaimer), now_ms, alive)
 
 
 def heartbeat(
@@ -181,14 +196,18 @@ def heartbeat(
     connection: tuple[str, int] | None,
     *,
     lease_ms: int,
-    silence_ms: int,
+    believed_dead: str,
 ) -> Call[Heartbeat]:
-    """Says that `consumer` lives, on `connection` (run id of the server, client id)."""
-    shown = "" if connection is None else f"{connection[0]} {connection[1]}"
+    """Says that `consumer` lives, on `connection` (run id of the server, client id).
+
+    Parameters:
+      believed_dead: A reclaimer whose lease may be taken over; empty for none.
+    """
+    shown = "- 0" if connection is None else f"{connection[0]} {connection[1]}"
     return Call(
         script("heartbeat"),
-        (members.seen, members.clients, members.lease),
-        (consumer, shown, lease_ms, silence_ms),
+        (members.alive, members.lease),
+        (consumer, shown, lease_ms, believed_dead),
         _heartbeat,
     )
 
@@ -197,7 +216,7 @@ def enlist(members: MemberKeys, consumer: str, queue: str, sources: bytes) -> Ca
     """Records what `consumer` reads of `queue`, before it reads."""
     return Call(
         script("enlist"),
-        (members.seen, members.reads(consumer)),
+        (members.alive, members.reads(consumer)),
         (consumer, queue, sources),
         int,
     )
@@ -253,7 +272,7 @@ def forget(members: MemberKeys, consumer: str) -> Call[int]:
     """Drops a consumer of which everything was reclaimed."""
     return Call(
         script("forget"),
-        (members.seen, members.clients, members.reads(consumer), members.lease),
+        (members.alive, members.reads(consumer), members.lease),
         (consumer,),
         int,
     )
