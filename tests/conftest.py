@@ -6,6 +6,8 @@
     client       a redis-py client of the shared server
     own_server   makes private servers, for tests that kill, restart or configure theirs
     proxy        a cutting proxy in front of the shared server
+    data_dir     a path for an embedded server of the test (not yet made)
+    short_temp, sleeping_server   see `tests.support.embedded`
 
 After each test every child process that `tests.support` started is killed.
 """
@@ -22,6 +24,10 @@ import redis
 
 from streamatiq.broker.embedded import EmbeddedServer
 from tests.support import CuttingProxy, kill_leftovers
+from tests.support.embedded import data_dir, short_temp, sleeping_server
+
+#: Fixtures of `tests.support`, known to every test by being names of this module.
+__all__ = ["data_dir", "short_temp", "sleeping_server"]
 
 _namespace_numbers = itertools.count(1)
 
