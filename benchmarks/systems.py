@@ -37,11 +37,11 @@ class System:
 
 _ALL = (
     System(
-        "floor", "redis-py: XREADGROUP COUNT 100, json, XACK", "benchmarks.apps.floor", False, 10
+        "floor", "redis-py: XREADGROUP COUNT 100, json, XACK", "benchmarks.apps.floor", False, 20
     ),
     System("redisbroker", "Dramatiq RedisBroker, actor", "benchmarks.apps.redisbroker", True, 1),
-    System("streamatiq", "RedisStreamsBroker, actor", "benchmarks.apps.streamatiq_actor", True, 3),
-    System("streamatiq-on", "RedisStreamsBroker, @on", "benchmarks.apps.streamatiq_on", True, 3),
+    System("streamatiq", "RedisStreamsBroker, actor", "benchmarks.apps.streamatiq_actor", True, 4),
+    System("streamatiq-on", "RedisStreamsBroker, @on", "benchmarks.apps.streamatiq_on", True, 4),
 )
 
 #: Every system by name, in the order of the tables.
