@@ -192,12 +192,15 @@ def test_a_start_waits_for_the_old_server_to_end(sleeping_server: EmbeddedServer
     assert pid != sleeping_server.pid
 
 
+@pytest.mark.parametrize("name", ["data", "long" * 30])
+@pytest.mark.usefixtures("short_temp")
 def test_a_copied_directory_gets_a_server_of_its_own(
-    data_dir: Path, tmp_path: Path, open_client: OpenClient
+    tmp_path: Path, name: str, open_client: OpenClient
 ) -> None:
-    with EmbeddedServer.ensure(data_dir) as server:
-        copy = tmp_path / "copy"
-        shutil.copytree(data_dir, copy, ignore=shutil.ignore_patterns("server.sock"))
+    """Above all where the copied info file names the socket of the original by a full path."""
+    with EmbeddedServer.ensure(tmp_path / name) as server:
+        copy = tmp_path / f"{name}-copy"
+        shutil.copytree(server.data_dir, copy, ignore=shutil.ignore_patterns("server.sock"))
         with EmbeddedServer.ensure(copy) as second:
             assert second.owned
             assert second.pid != server.pid
