@@ -20,7 +20,7 @@ from .report import render_full
 from .results import save_run
 from .rounds import MEASURES, Plan, run_plan
 from .server import ServerUnavailable, open_server
-from .stage import Bench
+from .stage import Bench, remove_abandoned_ledgers
 from .systems import SYSTEMS
 
 __all__ = ["main"]
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench; see the module for the exit codes."""
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    remove_abandoned_ledgers()
     started = time.strftime("%Y%m%d-%H%M%S")
     path: Path = options.json or ROOT / "benchmarks" / "results" / f"{started}.json"
     plan = Plan(

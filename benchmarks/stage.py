@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,10 @@ from .processes import ChildFailed, Workers, process_cpu_s, run_child
 from .server import BenchServer
 from .systems import System
 
-__all__ = ["Bench", "CpuReading", "Stage"]
+__all__ = ["Bench", "CpuReading", "Stage", "remove_abandoned_ledgers"]
+
+#: Folder names of ledgers begin so; the process id of their bench follows.
+_LEDGER_PREFIX = "streamatiq-bench-ledger-"
 
 #: Seconds between two looks at the ledger.
 _POLL_S = 0.02
@@ -30,6 +34,24 @@ _SETTLE_TIMEOUT_S = 15.0
 
 #: Seconds that a producer may take to start and end, and per message at the slowest.
 _PRODUCER_START_S, _PRODUCER_MESSAGE_S = 60.0, 0.01
+
+
+def remove_abandoned_ledgers() -> None:
+    """Remove the ledgers of benches that were killed: shared memory is memory until then."""
+    for folder in _ledger_root().glob(f"{_LEDGER_PREFIX}*-*"):
+        pid = int(folder.name.removeprefix(_LEDGER_PREFIX).partition("-")[0])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)  # another bench may be at it too
+        except PermissionError:
+            continue  # it lives, and is another user's
+
+
+def _ledger_root() -> Path:
+    # Shared memory if there is any: pages of a file on disk would be written back meanwhile.
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() else Path(tempfile.gettempdir())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +89,8 @@ class Bench:
     def stage(self, system: System, capacity: int = 1) -> Iterator[Stage]:
         """Set a stage for `capacity` messages, and remove everything of it at the end."""
         namespace = f"bench-{uuid.uuid4().hex[:12]}"
-        # Shared memory if there is any: pages of a file on disk would be written back meanwhile.
-        memory_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        folder = Path(tempfile.mkdtemp(prefix="streamatiq-bench-", dir=memory_dir))
+        prefix = f"{_LEDGER_PREFIX}{os.getpid()}-"
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_ledger_root()))
         ledger = Ledger.create(folder / "ledger", capacity)
         try:
             yield Stage(self, system, ledger, Target(self.server.url, namespace, folder / "ledger"))
