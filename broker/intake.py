@@ -67,6 +67,7 @@ class Intake:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
+      threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
       clock_ns: Wall clock, ns.
     """
@@ -85,6 +86,7 @@ class Intake:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
+        threads: int,
         batch_size: int,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -106,7 +108,7 @@ class Intake:
         self._link = Link(
             endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
         )
-        self._buffer = Buffer(in_flight, batch_size)
+        self._buffer = Buffer(in_flight, threads=threads, batch_size=batch_size)
         self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

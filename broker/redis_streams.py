@@ -91,6 +91,8 @@ class RedisStreamsBroker(Broker):
         self._lock = threading.Lock()  # guards _process
         self._process: ConsumingProcess | None = None
         self._in_command_line = False
+        #: Worker threads of this process; known once a worker boots.
+        self._threads = 8
 
     # -- signals -------------------------------------------------------------------------------
 
@@ -322,6 +324,7 @@ class RedisStreamsBroker(Broker):
             identity=process.identity,
             in_flight=process.in_flight,
             hand_back=lambda claimed: hand_back(process.committer, None, claimed),
+            threads=self._threads,
             batch_size=self.settings.processor.batch_size,
         )
 
@@ -339,6 +342,7 @@ class RedisStreamsBroker(Broker):
 
     def _boot(self, worker: Worker) -> None:
         """Checks the server and makes the groups, so that a booted worker misses no event."""
+        self._threads = worker.worker_threads
         wanted = worker.consumer_whitelist or self.queues
         try:
             self._links.call(check_server)

@@ -2,6 +2,11 @@
 
 What one fetch brings should last for `AHEAD_S` at the present speed of the handlers. A process with
 slow handlers so holds few entries, and others can run the rest; with fast ones, fetches are large.
+
+Of what it holds, it hands out to Dramatiq as many as there are threads. Dramatiq's own queue knows
+no lanes, so an entry that waits there would be run before a more urgent one that comes later. Only
+where handlers are fast are more handed out: then the wait is short, and a thread need not wait for
+the next one.
 """
 
 from __future__ import annotations
@@ -9,7 +14,9 @@ from __future__ import annotations
 __all__ = ["Room"]
 
 #: Seconds of work to hold.
-AHEAD_S = 0.05
+AHEAD_S = 0.02
+#: Handlers that take less than this are fast, seconds.
+FAST_S = 0.002
 #: Weight of the newest measurement of speed.
 NEWEST = 0.3
 
@@ -22,10 +29,21 @@ class Room:
     """
 
     def __init__(self, batch_size: int) -> None:
-        self.prefetch = 1
         self._batch_size = batch_size
+        self._prefetch = 1
+        self._threads = 1
         self._rate = 0.0
         self._since: float | None = None
+
+    def size(self, prefetch: int, threads: int) -> None:
+        """What Dramatiq's worker asks for.
+
+        Parameters:
+          prefetch: Entries that may be handed out, at most; 1 means one by one.
+          threads: Worker threads of this process.
+        """
+        self._prefetch = prefetch
+        self._threads = min(threads, prefetch)
 
     def observe(self, released: int, now_s: float) -> None:
         """`released` entries were finished since the last call, which was before `now_s`."""
@@ -34,14 +52,19 @@ class Room:
             self._rate += NEWEST * (rate - self._rate)
         self._since = now_s
 
+    def may_hand_out(self) -> int:
+        """Entries that may be handed out at a time."""
+        fast = self._rate * FAST_S > self._threads
+        return self._prefetch if fast else self._threads
+
     def target(self) -> int:
         """Entries to hold in all, handed out ones included."""
-        if self.prefetch == 1:
+        if self._prefetch == 1:
             return 1  # asked for: no entry waits behind a running handler
-        return self.prefetch + min(self._batch_size, int(self._rate * AHEAD_S))
+        return self._threads + min(self._batch_size, int(self._rate * AHEAD_S))
 
     def worth_fetching(self, buffered: int, handed_out: int) -> bool:
         """Whether half of the room is free: many tiny fetches would cost more than they bring."""
         return (buffered + handed_out) * 2 <= self.target() or (
-            buffered == 0 and handed_out < self.prefetch
+            buffered == 0 and handed_out < self._threads
         )

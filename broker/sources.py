@@ -35,6 +35,7 @@ class Source:
       event_class: Type of a log's events; None for a work queue.
       lane_target: For a work queue: where a retried message is added; None for a log.
       audit: How much its audit records tell.
+      lane: 0 high, 1 normal, 2 low: which of the entries that a process holds is run first.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     event_class: type[Event] | None
     lane_target: EnqueueTarget | None
     audit: AuditLevel
+    lane: int = 1
 
     @property
     def is_log(self) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..events import Event, Partitioned
-from .keys import Keys
+from ..events import Event, Lane, Partitioned
+from .keys import LANES, Keys
 from .parts import parts
 from .sources import AuditLevel, Source
 
@@ -47,6 +47,7 @@ class Subscription:
                 event_class=cls,
                 lane_target=None,
                 audit=audit.get(cls.event_type, default),
+                lane=1 if isinstance(cls.log, Partitioned) else LANES.index(Lane(part)),
             )
             for cls in self.event_classes
             for part in parts(cls.log)

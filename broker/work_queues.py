@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dramatiq import Message
 
+from ..errors import InvalidLane
 from ..events import Lane
 from . import scripts
 from .connections import Link, LinkPool
@@ -46,8 +47,9 @@ class WorkQueue:
                 event_class=None,
                 lane_target=self.targets[lane],
                 audit=AuditLevel.OFF,
+                lane=number,
             )
-            for lane in LANES
+            for number, lane in enumerate(LANES)
         ]
 
     def to_enqueue(self, message: Message[object], delay_ms: int | None) -> Enqueue:
@@ -55,8 +57,11 @@ class WorkQueue:
 
         Parameters:
           delay_ms: Milliseconds; None and 0 mean now.
+
+        Raises:
+          InvalidLane: Its `priority` option is no lane.
         """
-        target = self.targets[Lane.NORMAL]
+        target = self.targets[_lane(message)]
         return Enqueue(
             target,
             delay_ms if delay_ms is not None and delay_ms > 0 else -1,
@@ -98,3 +103,16 @@ class WorkQueue:
         """Ready, pending and delayed messages, counted in one moment."""
         call = scripts.backlog(self.keys.delayed, [source.keys for source in self.sources])
         return links.call(lambda link: link.run(call))
+
+
+def _lane(message: Message[object]) -> Lane:
+    """The lane that `send_with_options(priority=...)` asks for."""
+    asked = message.options.get("priority", Lane.NORMAL)
+    try:
+        return Lane(asked)
+    except ValueError:
+        raise InvalidLane(
+            f"Message {message.message_id} of actor {message.actor_name!r}: priority is {asked!r}; "
+            f"use one of {', '.join(LANES)}. (An actor's own priority is a number, given to "
+            "@dramatiq.actor.)"
+        ) from None

@@ -21,6 +21,7 @@
     │   ├── CommandFailed              the server refused a command for another reason
     │   ├── UnsupportedServer          older than Redis 7.0
     │   ├── UnsafeServer               an eviction policy that may throw data away
+    │   ├── InvalidLane                a message asks for a priority that is no lane
     │   ├── LogMismatch                a log exists with another layout than its event class declares
     │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
     ├── EmbeddedServerError            our own server could not be started, or is not installed
@@ -56,6 +57,7 @@ __all__ = [
     "IllegalTransition",
     "IngestError",
     "InvalidEvent",
+    "InvalidLane",
     "InvalidSettings",
     "LogMismatch",
     "NotAStreamatiqBroker",
@@ -217,6 +219,12 @@ class UnsafeServer(BrokerError):
     """The server may evict data: its maxmemory-policy is not `noeviction`."""
 
     code = "unsafe_server"
+
+
+class InvalidLane(BrokerError, ValueError):
+    """A message asks for a priority that is no lane."""
+
+    code = "invalid_lane"
 
 
 class LogMismatch(BrokerError):
