@@ -16,7 +16,12 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Annotated, Any, Final
 
 from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import (
+    CoreSchema,
+    PydanticCustomError,
+    PydanticSerializationUnexpectedValue,
+    core_schema,
+)
 
 __all__ = ["EXACT", "Price", "Quantity", "Size", "decimal_text", "plain_decimal"]
 
@@ -37,6 +42,13 @@ _POSITIVE: Final = r"^(?:[1-9][0-9]*(?:\.[0-9]+)?|0\.[0-9]*[1-9][0-9]*)$"
 def decimal_text(value: Decimal) -> str:
     """Return a decimal in plain notation with all its digits: never `1E-8`."""
     text = str(value)
+    return format(value, "f") if "E" in text else text
+
+
+def _serialized(value: Any) -> str:
+    if not isinstance(value, Decimal):  # of a union: tells pydantic-core to try the next choice
+        raise PydanticSerializationUnexpectedValue(f"Expected Decimal, got {type(value).__name__}")
+    text = str(value)  # decimal_text, written out: every quote comes here four times
     return format(value, "f") if "E" in text else text
 
 
@@ -84,7 +96,7 @@ def _guard(pattern: str, wanted: str) -> CoreSchema:
         ),
         python_schema=core_schema.no_info_plain_validator_function(_reader(pattern, wanted)),
         serialization=core_schema.plain_serializer_function_ser_schema(
-            decimal_text, return_schema=core_schema.str_schema(), when_used="json"
+            _serialized, return_schema=core_schema.str_schema(), when_used="json"
         ),
     )
 

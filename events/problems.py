@@ -70,4 +70,5 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 
 def _path(loc: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in loc)
+    # A choice of a union has a label; one that spells out a schema tells a reader nothing.
+    return ".".join(part for part in map(str, loc) if "[" not in part)
