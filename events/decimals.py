@@ -23,7 +23,7 @@ from pydantic_core import (
     core_schema,
 )
 
-__all__ = ["EXACT", "Price", "Quantity", "Size", "decimal_text", "plain_decimal"]
+__all__ = ["EXACT", "Price", "Quantity", "Size", "decimal_text", "plain_decimal", "read_quantity"]
 
 #: Longest decimal text, in characters: room for 18 decimal places of any real amount.
 MAX_DECIMAL_CHARS: Final = 48
@@ -104,6 +104,10 @@ def _guard(pattern: str, wanted: str) -> CoreSchema:
 def plain_decimal() -> CoreSchema:
     """Return the schema of any finite decimal in plain text, the rule for a bare `Decimal`."""
     return _guard(_ANY, _WANTED_ANY)
+
+
+#: Reads one Python value as a quantity, or raises PydanticCustomError.
+read_quantity: Final = _reader(_POSITIVE, _WANTED_POSITIVE)
 
 
 class _DecimalSchema:

@@ -12,6 +12,7 @@ from .decimals import EXACT, Price, Quantity, Size, decimal_text
 from .instruments import InstrumentEvent
 from .layout import EventType, Partitioned
 from .problems import shown
+from .quantities import checked_quantity
 from .record import absent
 from .terms import Liquidity, Side
 
@@ -78,10 +79,10 @@ class FillEvent(InstrumentEvent, type=EventType.FILL, version=1, log=Partitioned
         order: OrderEvent,
         *,
         exec_id: str,
-        last_quantity: Decimal,
-        last_price: Decimal,
+        last_quantity: Decimal | int | str,
+        last_price: Decimal | int | str,
         ts_event: int,
-        fee: Decimal | None = None,
+        fee: Decimal | int | str | None = None,
         fee_currency: str | None = None,
         liquidity: Liquidity = Liquidity.UNKNOWN,
         source: str = "",
@@ -103,9 +104,10 @@ class FillEvent(InstrumentEvent, type=EventType.FILL, version=1, log=Partitioned
           Overfill: It is more than the order leaves.
           InvalidEvent: A value is bad.
         """
-        if last_quantity > order.leaves_quantity:
+        last = checked_quantity("last_quantity", last_quantity)
+        if last > order.leaves_quantity:
             raise Overfill(
-                f"Fill {exec_id!r} of {decimal_text(last_quantity)} exceeds what order "
+                f"Fill {exec_id!r} of {decimal_text(last)} exceeds what order "
                 f"{order.client_order_id!r} leaves: {decimal_text(order.leaves_quantity)} "
                 f"of {decimal_text(order.quantity)}"
             )
@@ -122,10 +124,10 @@ class FillEvent(InstrumentEvent, type=EventType.FILL, version=1, log=Partitioned
             order_id=order.order_id,
             side=order.side,
             quantity=order.quantity,
-            last_quantity=last_quantity,
+            last_quantity=last,
             last_price=last_price,
-            cum_quantity=EXACT.add(order.cum_quantity, last_quantity),
-            leaves_quantity=EXACT.subtract(order.leaves_quantity, last_quantity),
+            cum_quantity=EXACT.add(order.cum_quantity, last),
+            leaves_quantity=EXACT.subtract(order.leaves_quantity, last),
             fee=fee,
             fee_currency=fee_currency,
             liquidity=liquidity,

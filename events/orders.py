@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from pydantic import Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from .decimals import Price, Quantity, Size
+from ..errors import InvalidEvent
+from .decimals import Price, Quantity, Size, decimal_text
 from .definition import require_on_the_wire
 from .instruments import InstrumentEvent
 from .layout import EventType, Partitioned
 from .order_life import PENDING_REQUEST, TERMINAL, OrderStatus, check_pending, check_transition
 from .order_rules import wrong_quantities, wrong_terms
-from .quantities import filled_quantity, mean_price, open_quantity, working_status
+from .quantities import checked_quantity, filled_quantity, mean_price, open_quantity, working_status
 from .record import absent
 from .terms import OrderType, Side, TimeInForce
 from .times import Time
@@ -149,9 +150,9 @@ class OrderEvent(InstrumentEvent, type=EventType.ORDER, version=1, log=Partition
         self,
         *,
         ts_event: int,
-        quantity: Decimal | None = None,
-        limit_price: Decimal | None = None,
-        stop_price: Decimal | None = None,
+        quantity: Decimal | int | str | None = None,
+        limit_price: Decimal | int | str | None = None,
+        stop_price: Decimal | int | str | None = None,
     ) -> Self:
         """Return the order with other terms, working again; None leaves a term as it is.
 
@@ -162,10 +163,16 @@ class OrderEvent(InstrumentEvent, type=EventType.ORDER, version=1, log=Partition
           InvalidEvent: The new quantity is less than what is filled, or a term is bad.
         """
         check_pending(self._name, self.status, OrderStatus.PENDING_REPLACE)
-        terms = {"quantity": quantity, "limit_price": limit_price, "stop_price": stop_price}
-        changes = {name: value for name, value in terms.items() if value is not None}
-        ordered = self.quantity if quantity is None else quantity
-        return self._next(working_status(self.cum_quantity, ordered), ts_event, **changes)
+        ordered = self.quantity if quantity is None else checked_quantity("quantity", quantity)
+        if ordered < self.cum_quantity:
+            raise InvalidEvent(
+                f"Order {self._name}: field 'quantity' cannot become {decimal_text(ordered)}, "
+                f"{decimal_text(self.cum_quantity)} are filled already"
+            )
+        prices = {"limit_price": limit_price, "stop_price": stop_price}
+        changes = {name: value for name, value in prices.items() if value is not None}
+        status = working_status(self.cum_quantity, ordered)
+        return self._next(status, ts_event, quantity=ordered, **changes)
 
     def request_refused(self, *, ts_event: int, reason: str) -> Self:
         """Return the order working on as before its pending cancel or replace.

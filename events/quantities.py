@@ -5,8 +5,10 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
+from pydantic_core import PydanticCustomError
+
 from ..errors import InvalidEvent, Overfill
-from .decimals import EXACT, decimal_text
+from .decimals import EXACT, decimal_text, read_quantity
 from .order_life import TERMINAL, OrderStatus
 from .problems import shown
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from .fills import FillEvent
     from .orders import OrderEvent
 
-__all__ = ["filled_quantity", "mean_price", "open_quantity", "working_status"]
+__all__ = ["checked_quantity", "filled_quantity", "mean_price", "open_quantity", "working_status"]
 
 #: Significant digits of a mean price.
 MEAN_DIGITS: Final = 28
@@ -35,6 +37,18 @@ def working_status(filled: Decimal, ordered: Decimal) -> OrderStatus:
     if filled == ordered:
         return OrderStatus.FILLED
     return OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.NEW
+
+
+def checked_quantity(field: str, value: Decimal | int | str) -> Decimal:
+    """Return a quantity that a caller passed, before anything is computed from it.
+
+    Raises:
+      InvalidEvent: It is no quantity, a float above all; field and value are named.
+    """
+    try:
+        return read_quantity(value)
+    except PydanticCustomError as error:
+        raise InvalidEvent(f"field {field!r}: {error}, got {shown(value)}") from None
 
 
 def filled_quantity(order: OrderEvent, fill: FillEvent) -> Decimal:
