@@ -1,0 +1,1 @@
+"""A small trading pipeline, as a user would write one. Worker processes load `handlers`."""
