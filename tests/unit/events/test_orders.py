@@ -66,6 +66,7 @@ def test_terms_that_fit(terms: dict[str, Any]) -> None:
         ({"order_type": "stop_limit"}, "'stop_price' is missing: a stop_limit order"),
         ({"time_in_force": "gtd"}, "'expire_at' is missing: time in force gtd needs it"),
         ({"expire_at": 5}, "'expire_at': time in force day has none, got 5"),
+        ({"quantity": None}, "'quantity': give a Decimal above 0.*got None"),
         ({"quantity": "0"}, "'quantity': give a Decimal above 0.*got '0'"),
         ({"quantity": 1.5}, r"'quantity': .*got 1.5 \(float\)"),
         ({"limit_price": float("nan")}, r"'limit_price': .*got nan \(float\)"),
@@ -79,6 +80,12 @@ def test_terms_that_fit(terms: dict[str, Any]) -> None:
 def test_refused_values(bad: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidEvent, match=f"field {complaint}"):
         OrderEvent(**FIELDS | bad)
+
+
+def test_a_missing_quantity_is_named() -> None:
+    fields = {name: value for name, value in FIELDS.items() if name != "quantity"}
+    with pytest.raises(InvalidEvent, match="field 'quantity' is missing"):
+        OrderEvent(**fields)
 
 
 @pytest.mark.parametrize(

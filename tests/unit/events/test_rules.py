@@ -10,16 +10,27 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 import pytest
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, Tag, model_validator
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from streamatiq.errors import EventDecodeError, EventDefinitionError, InvalidEvent
 from streamatiq.events import Event, Record, decode, decode_as, encode
+from streamatiq.events.rules import Rules
 
 
 class Leg(Record):
     price: Decimal
     legs: list[Leg] = Field(default_factory=list)
+
+
+class Branch(Record):
+    leaves: list[Leaf]
+
+
+class Leaf(Record):
+    branch: Branch | None
+    weight: Decimal
 
 
 class Checked(Record):
@@ -75,6 +86,7 @@ class Wide(Event, type="rules.wide"):
     pair: tuple[int, Decimal] = (1, Decimal("2.0"))
     either: Decimal | bool = False
     other: Decimal | bool = False
+    tagged: Annotated[Decimal, Tag("number")] | Annotated[bool, Tag("flag")] = False
     leg: Leg | None = None
     checked: Checked | None = None
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
@@ -93,6 +105,7 @@ FULL = {
     "mapping": {"a": Decimal("1E-8")},
     "either": "3.0",
     "other": True,
+    "tagged": "4.0",
     "leg": Leg(price="1", legs=[{"price": "2.50"}]),
     "checked": {"low": 1, "high": 2},
     "pet": Cat(lives=9),
@@ -217,3 +230,23 @@ def test_a_part_names_field_and_value_itself() -> None:
         Checked(low=2, high=1)
     with pytest.raises(InvalidEvent, match=r"^Leg: field 'price'.*got 1.5 \(float\)"):
         Leg(price=1.5)
+
+
+def test_classes_that_hold_each_other() -> None:
+    branch = Branch(leaves=[{"weight": "1.0", "branch": {"leaves": []}}])
+    assert branch.leaves[0].weight == Decimal("1.0")
+    with pytest.raises(InvalidEvent, match=r"field 'leaves\.0\.weight'.*got 1.5 \(float\)"):
+        Branch(leaves=[{"weight": 1.5, "branch": None}])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_nested_class_may_stand_in_the_schema_itself(strict: bool) -> None:
+    """Pydantic writes a reference where it can; a schema of one's own may hold the class."""
+    nested = core_schema.model_schema(Plain, core_schema.model_fields_schema({}))
+    fields = core_schema.model_fields_schema({"x": core_schema.model_field(nested)})
+    rules = Rules("Bad", lambda _cls: strict, lambda schema: schema)
+    if strict:
+        assert rules.tighten(fields) is fields
+        return
+    with pytest.raises(EventDefinitionError, match=r"Bad\.x holds Plain"):
+        rules.tighten(fields)
