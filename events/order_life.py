@@ -164,9 +164,9 @@ def check_transition(order: str, present: OrderStatus, asked: OrderStatus) -> No
     """
     allowed = NEXT.get(present, ())
     if asked not in allowed:
-        choices = ", ".join(allowed) or f"nothing: {present.value} is final"
+        choices = ", ".join(allowed) or f"nothing: {present} is final"
         raise IllegalTransition(
-            f"Order {order} cannot go from {present.value} to {asked.value}; allowed: {choices}"
+            f"Order {order} cannot go from {present} to {asked}; allowed: {choices}"
         )
 
 
@@ -179,6 +179,6 @@ def check_pending(order: str, present: OrderStatus, *pending: OrderStatus) -> No
     if present not in pending:
         wanted = " or ".join(sorted(pending))
         raise IllegalTransition(
-            f"Order {order} is {present.value}: only an order that is {wanted} gets an answer "
+            f"Order {order} is {present}: only an order that is {wanted} gets an answer "
             "to its request"
         )

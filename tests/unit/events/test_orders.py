@@ -151,6 +151,7 @@ def test_reasons_belong_to_one_step(order: OrderEvent) -> None:
     assert order.accepted(ts_event=2).reason is None
     held = order.to(OrderStatus.SUSPENDED, ts_event=2, reason="halt")
     assert held.accepted(ts_event=3).reason is None
+    assert filled(held, "1", "5").reason is None
 
 
 def test_ends(order: OrderEvent) -> None:
