@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.faults.fleet import Fleet
 from tests.integration.logs.harness import Bench
 
 
@@ -27,3 +29,11 @@ def open_bench(redis_url: str, namespace: str) -> Iterator[Callable[..., Bench]]
 def bench(open_bench: Callable[..., Bench]) -> Bench:
     """A broker of this test's namespace on the shared server."""
     return open_bench()
+
+
+@pytest.fixture
+def fleet(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Worker processes on the shared server."""
+    made = Fleet(redis_url, namespace, tmp_path)
+    yield made
+    made.close()

@@ -1,0 +1,138 @@
+"""Worker processes for fault tests: a module of handlers, and what they did, read from the server.
+
+The handlers stand in a file of the test's directory. Causes are `fault.cause` events and messages;
+effects are `fault.effect` events, each with the cause's number and the worker's pid, so that lost
+and doubled effects can be counted from the log alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from dramatiq import Message
+from tests.support import DramatiqWorkers, dramatiq_workers, wait_until
+
+from streamatiq import Event, Partitioned, RedisStreamsBroker, Settings
+from streamatiq.broker import Subscription
+
+__all__ = ["Cause", "Effect", "Fleet"]
+
+
+class Cause(Event, type="fault.cause", log=Partitioned(1)):
+    number: int = 0
+    #: What the handler does: nothing, `wait`, `kill`, `exit`.
+    what: str = ""
+
+
+class Effect(Event, type="fault.effect", log=Partitioned(1)):
+    number: int = 0
+    pid: int = 0
+
+
+_HANDLERS = '''
+import os, signal, time
+import dramatiq
+from streamatiq import Event, Partitioned, default_broker, on
+
+default_broker()
+
+class Cause(Event, type="fault.cause", log=Partitioned(1)):
+    number: int = 0
+    what: str = ""
+
+class Effect(Event, type="fault.effect", log=Partitioned(1)):
+    number: int = 0
+    pid: int = 0
+
+def work(what):
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "exit":
+        os._exit(9)
+    elif what.startswith("wait "):
+        # Until the test makes the file, or this process is ended.
+        open(what[5:] + ".started", "w").close()
+        while not os.path.exists(what[5:]):
+            time.sleep(0.01)
+    elif what:
+        time.sleep(float(what))
+
+@on(Cause, name="fleet", start="earliest", min_backoff=20, max_backoff=50, time_limit=60_000)
+def fleet(event):
+    work(event.what)
+    return Effect(ts_event=2, number=event.number, pid=os.getpid())
+
+@dramatiq.actor(queue_name="messages", min_backoff=20, max_backoff=50)
+def do(number, what=""):
+    work(what)
+    publish_effect(number)
+
+def publish_effect(number):
+    default_broker().logs.publish(Effect(ts_event=3, number=number, pid=os.getpid()))
+'''
+
+
+class Fleet:
+    """Worker processes on one namespace, and a broker to look at it. Close it after use."""
+
+    def __init__(self, url: str, namespace: str, directory: Path) -> None:
+        (directory / "fleet_handlers.py").write_text(_HANDLERS)
+        self.directory = directory
+        self.env = {
+            "STREAMATIQ_REDIS__URL": url,
+            "STREAMATIQ_NAMESPACE": namespace,
+            "STREAMATIQ_REDIS__RETRY_DELAY": "0.05",
+        }
+        settings = Settings.model_validate({"redis": {"retry_delay": 0.05, "max_retries": 10}})
+        self.broker = RedisStreamsBroker(url=url, namespace=namespace, settings=settings)
+        self.broker.declare_queue("messages")
+        self.broker.declare_subscription(Subscription("fleet", (Cause,), "earliest"))
+        self.source = self.broker.keys.log("fault.cause", "0").subscription("fleet")
+
+    def workers(
+        self, *, env: Mapping[str, str | None] | None = None, **options: Any
+    ) -> AbstractContextManager[DramatiqWorkers]:
+        """Start one `dramatiq` command; its worker processes die together when one dies."""
+        return dramatiq_workers(
+            "fleet_handlers", env={**self.env, **(env or {})}, cwd=self.directory, **options
+        )
+
+    def publish(self, numbers: range, what: str = "") -> None:
+        self.broker.logs.publish_many([Cause(ts_event=1, number=n, what=what) for n in numbers])
+
+    def send(self, number: int, what: str = "", *, lane: str = "normal") -> None:
+        """Enqueue one message for the actor `do`."""
+        self.broker.enqueue(
+            Message(
+                queue_name="messages",
+                actor_name="do",
+                args=(number, what),
+                kwargs={},
+                options={"priority": lane},
+            )
+        )
+
+    def effects(self) -> Counter[int]:
+        """How many effects each cause has had."""
+        return Counter(entry.event.number for entry in self.broker.logs.read(Effect))
+
+    def pids(self) -> set[int]:
+        """Who has committed effects."""
+        return {entry.event.pid for entry in self.broker.logs.read(Effect)}
+
+    def wait_for(self, numbers: range, timeout_s: float = 20.0) -> None:
+        """Wait until each cause has an effect and nothing is pending."""
+        wanted = set(numbers)
+        wait_until(
+            lambda: wanted <= self.effects().keys() and self.broker.backlog("fleet") == 0,
+            timeout_s,
+            lambda: f"effects of all causes; missing {sorted(wanted - self.effects().keys())[:20]}",
+        )
+
+    def close(self) -> None:
+        self.broker.close()
+
