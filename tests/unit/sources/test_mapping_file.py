@@ -143,3 +143,9 @@ def test_a_missing_mapping_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_examples_are_right(path: Path) -> None:
     assert read_mapping(path).kind != KindRule()
+
+
+def test_the_mapping_in_the_documentation_is_right(write: Write) -> None:
+    page = (EXAMPLES.parents[1] / "docs/ingest.md").read_text()
+    shown = page.partition("```yaml\n")[2].partition("```")[0]
+    assert read_mapping(write("m.yaml", shown)).dataset == "binance-20240808"

@@ -17,7 +17,7 @@ from streamatiq.sources.csv_file import CsvFile
 from streamatiq.sources.jsonl_file import JsonLinesFile
 from streamatiq.sources.open_file import open_rows
 from streamatiq.sources.row_file import RowFile, Unreadable
-from streamatiq.sources.text_lines import MAX_LINE_BYTES
+from streamatiq.sources.text_lines import MAX_LINE_BYTES, TextLines
 
 Write = Callable[..., Path]
 
@@ -189,3 +189,23 @@ def test_a_file_without_permission_is_named(write: Write, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(IngestError, match=r"a\.csv: cannot be read: Permission denied"):
         open_rows(path)
+
+
+def test_a_disk_that_fails_is_one_error_with_the_line(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = TextLines(write("a.csv", "a\n1\n"))
+    numbered = iter(lines)
+    assert next(numbered) == (1, b"a\n")
+
+    class FailingStream:
+        def readline(self, size: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(lines, "_stream", FailingStream())
+    with pytest.raises(IngestError, match="cannot be read after line 1: Input/output error"):
+        next(numbered)
+    lines.close()
