@@ -26,8 +26,8 @@ __all__ = ["PROOFS"]
 K = TypeVar("K", bound=Hashable)
 E = TypeVar("E")
 
-#: Examples in a message.
-SHOWN = 3
+#: Examples in a message, and lines of a log.
+SHOWN, LINES = 3, 20
 
 
 def the_log_is_the_recording(run: Evidence) -> None:
@@ -188,7 +188,8 @@ def nothing_is_left(run: Evidence) -> None:
 def the_workers_had_no_complaint(run: Evidence) -> None:
     """No warning and no error in their log: nothing was retried, reclaimed or reconnected."""
     bad = [line for line in run.worker_log.splitlines() if _COMPLAINT.search(line)]
-    assert not bad, f"{len(bad)} complaints in the workers' log, the first: {bad[0]}"
+    first = "\n".join(bad[:LINES])
+    assert not bad, f"{len(bad)} complaints in the workers' log; the first are:\n{first}"
 
 
 #: All of them; each is a test of its own.
@@ -219,7 +220,9 @@ def _check_totals(name: str, snapshots: Sequence[OrderEvent]) -> None:
     for before, after in pairwise(snapshots):
         assert after.cum_quantity >= before.cum_quantity, f"{name} is filled backwards: {after}"
     last = snapshots[-1]
-    assert (last.cum_quantity, last.leaves_quantity) == (last.quantity, 0), f"{name} ends as {last}"
+    assert (last.cum_quantity, last.leaves_quantity) == (last.quantity, Decimal(0)), (
+        f"{name} ends as {last}"
+    )
 
 
 def _by(events: Iterable[E], key: Callable[[E], str]) -> dict[str, list[E]]:
@@ -235,7 +238,7 @@ def _same_length(what: str, found: Sequence[object], where: str, wanted: Sequenc
 
 def _once(what: str, found: Iterable[K]) -> None:
     twice = [one for one, count in Counter(found).items() if count > 1]
-    assert not twice, f"{what}: {len(twice)} more than once, such as {twice[:SHOWN]}"
+    assert not twice, f"{what}: {len(twice)} more than once, {_examples(twice)}"
 
 
 def _equal(what: str, found: Iterable[K], wanted: Iterable[K]) -> None:
@@ -244,6 +247,11 @@ def _equal(what: str, found: Iterable[K], wanted: Iterable[K]) -> None:
     have, want = Counter(iter(found)), Counter(iter(wanted))
     missing, extra = list(want - have), list(have - want)
     assert have == want, (
-        f"{what}: {len(missing)} missing, such as {missing[:SHOWN]}; "
-        f"{len(extra)} too many, such as {extra[:SHOWN]}"
+        f"{what}: {len(missing)} missing, {_examples(missing)}; "
+        f"{len(extra)} too many, {_examples(extra)}"
     )
+
+
+def _examples(some: Sequence[object]) -> str:
+    shown = [one.hex() if isinstance(one, bytes) else str(one) for one in some[:SHOWN]]
+    return f"such as {', '.join(shown) or 'none'}"

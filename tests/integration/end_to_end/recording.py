@@ -54,12 +54,11 @@ def ticks(limit: int | None) -> list[Tick]:
 
 
 def _tick(row: dict[str, Any]) -> Tick:
-    if row["type"] == "quote":
-        columns, number_id = ("bid_px", "bid_sz", "ask_px", "ask_sz"), "last_update_id"
-    else:
-        columns, number_id = ("price", "size"), "trade_id"
+    quote = row["type"] == "quote"
+    columns = ("bid_px", "bid_sz", "ask_px", "ask_sz") if quote else ("price", "size")
+    number_id = str(row["last_update_id" if quote else "trade_id"])
     numbers = tuple(row[column] for column in columns)
-    return Tick(f"{row['venue']}:{row['symbol']}", row["ts_recv_ns"], numbers, str(row[number_id]))
+    return Tick(f"{row['venue']}:{row['symbol']}", row["ts_recv_ns"], numbers, number_id)
 
 
 def tick_of(event: MarketDataEvent) -> Tick:

@@ -34,15 +34,17 @@ def _audit(run: Evidence, name: str, **changes: Any) -> Evidence:
 
 def _without(run: Evidence, log: str, found: Callable[[Any], bool]) -> Evidence:
     """Without the first event or line that is `found`."""
-    kept: list[Any] = list(getattr(run, log))
+    kept = list(getattr(run, log))
     kept.remove(next(one for one in kept if found(one)))
-    return replace(run, **{log: kept})
+    changes: dict[str, Any] = {log: kept}
+    return replace(run, **changes)
 
 
 def _again(run: Evidence, log: str, found: Callable[[Any], bool]) -> Evidence:
     """With the first event or line that is `found` a second time."""
     twice = list(getattr(run, log))
-    return replace(run, **{log: [*twice, next(one for one in twice if found(one))]})
+    changes: dict[str, Any] = {log: [*twice, next(one for one in twice if found(one))]}
+    return replace(run, **changes)
 
 
 def _swapped(run: Evidence) -> Evidence:
@@ -219,6 +221,10 @@ CASES: list[tuple[str, Proof, Change, str]] = [
     ("proof", "change", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_proof_finds(finished: Run, proof: Proof, change: Change, message: str) -> None:
+    try:
+        proof(finished.evidence)
+    except AssertionError:
+        pytest.skip("the run itself fails this proof, which test_recording reports")
     with pytest.raises(AssertionError, match=message):
         proof(change(finished.evidence))
 

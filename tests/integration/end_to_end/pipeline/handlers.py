@@ -84,7 +84,8 @@ def venue(order: OrderEvent) -> Iterator[Event]:
         price=order.limit_price,
         pid=os.getpid(),
     )
-    assert order.limit_price is not None
+    price = order.limit_price
+    assert price is not None
     order = order.accepted(ts_event=now_ns(), order_id=f"venue-{order.client_order_id}")
     yield order
     for number, part in enumerate(executions(order.client_order_id, order.quantity), 1):
@@ -92,7 +93,7 @@ def venue(order: OrderEvent) -> Iterator[Event]:
             order,
             exec_id=f"{order.client_order_id}/{number}",
             last_quantity=part,
-            last_price=order.limit_price,
+            last_price=price,
             ts_event=now_ns(),
         )
         _venue_book.note(execution=fill.exec_id, order=fill.client_order_id, quantity=part)
