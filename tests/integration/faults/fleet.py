@@ -33,7 +33,7 @@ class Effect(Event, type="fault.effect", log=Partitioned(1)):
     pid: int = 0
 
 
-_HANDLERS = '''
+_HANDLERS = """
 import os, signal, time
 import dramatiq
 from streamatiq import Event, Partitioned, default_broker, on
@@ -73,7 +73,7 @@ def do(number, what=""):
 
 def publish_effect(number):
     default_broker().logs.publish(Effect(ts_event=3, number=number, pid=os.getpid()))
-'''
+"""
 
 
 class Fleet:
@@ -135,4 +135,3 @@ class Fleet:
 
     def close(self) -> None:
         self.broker.close()
-

@@ -14,7 +14,7 @@ def _run_until(fleet: Fleet, done: Callable[[], bool], *, starts: int = 12) -> i
     """Start workers again whenever they die, as a supervisor would; how often that was."""
     for started in range(1, starts + 1):
         with fleet.workers(threads=4) as workers:
-            wait_until(lambda: not workers.running or done(), 15, lambda: workers.log[-3000:])  # noqa: B023 - called at once
+            wait_until(lambda: not workers.running or done(), 15, lambda: workers.log[-3000:])
             if done():
                 return started
             workers.kill()
@@ -23,7 +23,7 @@ def _run_until(fleet: Fleet, done: Callable[[], bool], *, starts: int = 12) -> i
 
 @pytest.mark.parametrize("what", ["kill", "exit"])
 def test_an_event_that_kills_its_worker(fleet: Fleet, what: str) -> None:
-    fleet.publish(range(0, 20), "0.02")
+    fleet.publish(range(20), "0.02")
     fleet.publish(range(20, 21), what)
     fleet.publish(range(21, 60), "0.02")
     neighbours = set(range(60)) - {20}

@@ -68,7 +68,12 @@ class Bench:
     """A broker, and workers in this process."""
 
     def __init__(
-        self, url: str, namespace: str, *, middleware: list[Middleware] | None = None, **settings: Any
+        self,
+        url: str,
+        namespace: str,
+        *,
+        middleware: list[Middleware] | None = None,
+        **settings: Any,
     ) -> None:
         self.namespace = namespace
         settings.setdefault("redis", {"retry_delay": 0.02, "max_retries": 8})

@@ -40,7 +40,9 @@ def test_full_records_tell_of_each_entry(
     for one in bench.read(Echo):
         emitted[one.event.causation_id].append(one.event.id.hex)
     for event in events:
-        event_id, entry_id, outcome, attempt, published_us, *offsets, effects = entries[event.id.hex]
+        event_id, entry_id, outcome, attempt, published_us, *offsets, effects = entries[
+            event.id.hex
+        ]
         assert entry_id == stored[event.id].entry_id
         assert (outcome, attempt) == ("done", 1)
         assert published_us == (stored[event.id].event.ts_published or 0) // 1000
@@ -71,7 +73,11 @@ def test_attempts_and_outcomes_of_a_retried_entry(
     wait_until(lambda: len(runs) == 3)
     bench.settled("retried")
     records = bench.audit(client, Note, "retried")
-    assert [entry[2:4] for entry in _entries(records)] == [["parked", 1], ["parked", 2], ["done", 3]]
+    assert [entry[2:4] for entry in _entries(records)] == [
+        ["parked", 1],
+        ["parked", 2],
+        ["done", 3],
+    ]
     # Latency is publish to the first start, whatever became of it.
     assert [sum(record["latency"].values()) for record in records] == [1, 0, 0]
 

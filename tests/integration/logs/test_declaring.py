@@ -79,7 +79,9 @@ def test_the_default_name_is_the_functions_own(bench: Bench) -> None:
 
 
 def test_unknown_options_are_named_with_the_known_ones(bench: Bench) -> None:
-    with pytest.raises(HandlerDefinitionError, match=r"unknown options max_retrys\. Known: .*max_ret"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"unknown options max_retrys\. Known: .*max_ret"
+    ):
         on(Note, name="n", broker=bench.broker, max_retrys=3)(_takes_one)
 
 

@@ -191,7 +191,9 @@ def test_one_handler_of_several_types_and_two_subscriptions_of_one(bench: Bench)
     bench.logs.publish_many([Spread(ts_event=1, text=str(n), key=str(n)) for n in range(5)])
     wait_until(lambda: len(both) >= 10 and len(alone) >= 5)
     bench.settled("both", "alone")
-    assert sorted(both) == sorted([f"Note {n}" for n in range(5)] + [f"Spread {n}" for n in range(5)])
+    assert sorted(both) == sorted(
+        [f"Note {n}" for n in range(5)] + [f"Spread {n}" for n in range(5)]
+    )
     assert sorted(alone) == [str(n) for n in range(5)]
 
 

@@ -122,7 +122,10 @@ def test_an_undecodable_entry_is_a_dead_letter_and_the_worker_goes_on(
     wait_until(lambda: seen == ["good"])
     bench.settled("decodes")
     letters = bench.broker.dead_letters("decodes")
-    assert [(one.cause, one.data) for one in letters] == [("undecodable", raw), ("undecodable", b"")]
+    assert [(one.cause, one.data) for one in letters] == [
+        ("undecodable", raw),
+        ("undecodable", b""),
+    ]
     assert [one.entry_id.encode() for one in letters] == [entry_id, foreign]
     assert all(one.error for one in letters)
 
