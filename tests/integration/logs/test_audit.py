@@ -40,9 +40,7 @@ def test_full_records_tell_of_each_entry(
     for one in bench.read(Echo):
         emitted[one.event.causation_id].append(one.event.id.hex)
     for event in events:
-        event_id, entry_id, outcome, attempt, published_us, *offsets, effects = entries[
-            event.id.hex
-        ]
+        _, entry_id, outcome, attempt, published_us, *offsets, effects = entries[event.id.hex]
         assert entry_id == stored[event.id].entry_id
         assert (outcome, attempt) == ("done", 1)
         assert published_us == (stored[event.id].event.ts_published or 0) // 1000
