@@ -55,10 +55,10 @@ def test_duplicates_within_one_call(bench: Bench) -> None:
     assert [r.duplicate for r in receipts] == [False, False, True, True]
     assert receipts[0].entry_id == receipts[2].entry_id == receipts[3].entry_id
     # Further apart than one script call takes.
-    many = [note(n) for n in range(450)]
-    receipts = bench.logs.publish_many([*many, many[0], many[449]])
-    assert [r.duplicate for r in receipts] == [False] * 450 + [True, True]
-    assert receipts[450].entry_id == receipts[0].entry_id
+    many = [note(n) for n in range(1100)]
+    receipts = bench.logs.publish_many([*many, many[0], many[1099]])
+    assert [r.duplicate for r in receipts] == [False] * 1100 + [True, True]
+    assert receipts[1100].entry_id == receipts[0].entry_id
 
 
 def test_the_dedupe_window_is_at_least_one_and_at_most_two_long(
@@ -91,8 +91,8 @@ def test_a_short_window_forgets_by_itself(open_bench: Callable[..., Bench]) -> N
 
 
 def test_publish_many_keeps_the_order_within_each_stream(bench: Bench) -> None:
-    # More than one round trip takes: 200 events a call, 8 calls a trip.
-    events = [Spread(ts_event=1, text=str(n), key=f"key {n % 11}") for n in range(1900)]
+    # Several script calls a stream, and several round trips.
+    events = [Spread(ts_event=1, text=str(n), key=f"key {n % 11}") for n in range(4800)]
     receipts = bench.logs.publish_many(events)
     assert len(receipts) == len(events)
     by_part = _order(receipts)
@@ -184,9 +184,9 @@ def test_a_publish_whose_reply_is_lost_is_stored_once(
     assert bench.logs.publish(note("once")).duplicate
     assert proxy.cuts == 3
     proxy.cut_reply(b"EVALSHA", times=2, keep_bytes=keep_bytes)
-    receipts = bench.logs.publish_many([note(n) for n in range(500)])
+    receipts = bench.logs.publish_many([note(n) for n in range(1300)])
     assert proxy.cuts > 3  # one or two: a request larger than a chunk counts more than once
-    assert texts(bench.read(Note)) == ["warm", "once", *map(str, range(500))]
+    assert texts(bench.read(Note)) == ["warm", "once", *map(str, range(1300))]
     assert [r.entry_id for r in receipts] == [e.entry_id for e in bench.read(Note)][2:]
 
 
