@@ -6,7 +6,6 @@ Not here: `--watch`, which needs watchdog; it is no dependency.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,14 @@ import dramatiq
 import redis
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
-from streamatiq import RedisStreamsBroker
+from streamatiq import RedisStreamsBroker, Settings
+from streamatiq.settings import RedisSettings
 
-broker = RedisStreamsBroker(os.environ["TEST_URL"], namespace=os.environ["TEST_NAMESPACE"])
+broker = RedisStreamsBroker(
+    os.environ["TEST_URL"],
+    namespace=os.environ["TEST_NAMESPACE"],
+    settings=Settings(redis=RedisSettings(max_retries=0)),
+)
 dramatiq.set_broker(broker)
 notes = redis.Redis.from_url(os.environ["TEST_URL"], protocol=2)
 
@@ -97,12 +101,12 @@ def notes(client: redis.Redis, namespace: str) -> Notes:
 
 
 @pytest.fixture
-def sender(make_broker: MakeBroker) -> Iterator[RedisStreamsBroker]:
+def sender(make_broker: MakeBroker) -> RedisStreamsBroker:
     """The same queues, for sending from here."""
     broker = make_broker()
     for queue in ("one", "two", "pids", "limits", "stops"):
         broker.declare_queue(queue)
-    yield broker
+    return broker
 
 
 @pytest.fixture
@@ -112,7 +116,11 @@ def started(tmp_path: Path, redis_url: str, namespace: str) -> dict[str, Any]:
     return {
         "modules": "contract_handlers",
         "cwd": tmp_path,
-        "env": {"TEST_URL": redis_url, "TEST_NAMESPACE": namespace, "PYTHONPATH": str(tmp_path)},
+        "env": {
+            "TEST_URL": redis_url,
+            "TEST_NAMESPACE": namespace,
+            "dramatiq_worker_timeout": "100",  # ms; idle threads see a stop sooner
+        },
     }
 
 
@@ -127,11 +135,11 @@ def test_queues_given_to_the_command_are_the_ones_read(
 ) -> None:
     _send(sender, "two", "two", 1)
     _send(sender, "one", "one", 1)
-    with dramatiq_workers(**started, args=("--queues", "one")):
+    with dramatiq_workers(**started, args=("--queues", "one", "--")):
         sender.join("one", timeout=10_000)
         assert notes() == ["one 1"]
         assert sender.backlog("two") == 1
-    with dramatiq_workers(**started, args=("--queues", "two", "limits")):
+    with dramatiq_workers(**started, args=("--queues", "two", "limits", "--")):
         sender.join("two", timeout=10_000)
     assert notes() == ["one 1", "two 1"]
 
@@ -193,9 +201,10 @@ def test_consumer_names_are_chosen_after_the_fork(
         wait_until(lambda: len(set(notes())) == 2)
         pids = set(workers.worker_pids)
         assert {int(note.removeprefix("pid ")) for note in notes()} == pids
-        seen: Any = client.zrange(sender.keys.members.seen, 0, -1)
-        assert {int(name.decode().split(":")[1]) for name in seen} == pids
-        assert len(seen) == 2
+        entries = sender.keys.queue("pids").entries(Lane.NORMAL)
+        infos: Any = client.xinfo_consumers(entries, "pids")
+        names = [info["name"].decode() for info in infos if info["name"] != b"__free__"]
+        assert sorted(int(name.split(":")[1]) for name in names) == sorted(pids)
 
 
 def test_prefetch_of_the_environment_is_kept(
