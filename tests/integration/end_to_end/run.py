@@ -92,7 +92,8 @@ def run(plan: Plan, folder: Path) -> Run:
                 ingested = time.monotonic()
                 _settle(broker, workers, tail, plan.timeout_s)
                 settled = time.monotonic()
-                workers.stop()
+                status = workers.stop()
+                assert status == 0, f"dramatiq ended with {status}: {workers.log[-4000:]}"
             evidence = gather(broker, tail, rows=rows, ledgers=ledgers, worker_log=workers.log)
     return Run(plan, evidence, ingested - started, settled - started, report)
 
