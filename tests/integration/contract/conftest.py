@@ -13,7 +13,7 @@ from tests.integration.contract.kit import FAST, MakeBroker, StartWorker
 from streamatiq import RedisStreamsBroker, Settings
 
 #: How often an idle thread of a worker looks whether it shall stop, ms.
-LOOK_MS = 100
+LOOK_MS = 50
 #: How long a worker may take to stop, ms.
 STOP_MS = 10_000
 

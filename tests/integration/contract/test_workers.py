@@ -15,6 +15,7 @@ from tests.integration.contract.kit import MakeBroker, StartWorker
 from tests.support import wait_until
 
 from streamatiq import Lane, RedisStreamsBroker
+from streamatiq.broker.reclaimer import Reclaimer
 from streamatiq.errors import BrokerConnectionError
 
 
@@ -343,24 +344,43 @@ def test_two_workers_share_a_queue_and_run_each_message_once(
     assert {name for name, _ in ran} == {"one", "two"}
 
 
-def test_workers_that_start_together_do_not_take_each_other_for_dead(
-    make_broker: MakeBroker, client: redis.Redis, namespace: str, start_worker: StartWorker
+def test_a_worker_that_starts_while_another_sweeps_is_not_taken_for_dead(
+    make_broker: MakeBroker,
+    client: redis.Redis,
+    namespace: str,
+    start_worker: StartWorker,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[int] = []
-    for _ in range(6):
+    swept = threading.Event()
+    sweep = Reclaimer._sweep
+
+    def late(self: Reclaimer, *args: Any) -> None:
+        wait_until(lambda: len(ran) == 2)  # the other one reads by now: each runs a message
+        sweep(self, *args)
+        swept.set()
+
+    monkeypatch.setattr(Reclaimer, "_sweep", late)
+    for name in ("sweeping", "starting"):
         broker = make_broker()
 
         @dramatiq.actor(broker=broker)
         def act(number: int) -> None:
             ran.append(number)
+            gate.wait(20)
 
-        for number in range(20):
-            act.send(number)
-        start_worker(broker, threads=1)
+        start_worker(broker, threads=1, prefetch=1)
+        if name == "sweeping":
+            wait_until(lambda lease=broker.keys.members.lease: client.exists(lease))
+    act.send(0)
+    act.send(1)
+    wait_until(lambda: len(ran) == 2)
+    assert swept.wait(10)
+    gate.set()
     broker.join("default", timeout=10_000)
-    fences: Any = list(client.scan_iter(f"*{namespace}:*fence*"))
-    assert fences == []
-    assert sorted(ran) == sorted(6 * list(range(20)))
+    assert sorted(ran) == [0, 1]
+    assert list(client.scan_iter(f"*{namespace}:*fence*")) == []
 
 
 def test_a_worker_without_a_server_does_not_start(
