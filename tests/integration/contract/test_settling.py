@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -14,9 +17,9 @@ import redis
 from dramatiq.errors import ConnectionClosed
 from tests.conftest import OwnServer
 from tests.integration.contract.kit import MakeBroker, StartWorker
-from tests.support import wait_until
+from tests.support import wait_gone, wait_until
 
-from streamatiq import RedisStreamsBroker
+from streamatiq import EmbeddedServer, RedisStreamsBroker
 from streamatiq.broker.connections import Endpoint, Link
 from streamatiq.errors import BrokerConnectionError
 
@@ -238,6 +241,37 @@ def test_what_was_settled_without_a_server_is_committed_when_it_is_back(
     patient.join("default", timeout=15_000)
     assert sorted(ran) == [0, 1, 2]
     assert all(thread.is_alive() for thread in worker.workers)
+
+
+def test_an_embedded_server_that_cannot_start_again_is_a_lost_connection(
+    make_broker: MakeBroker, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    broker = make_broker(f"embedded://{data}")
+
+    @dramatiq.actor(broker=broker)
+    def act(number: int) -> None: ...
+
+    act.send(0)
+    act.send(1)
+    consumer, first = _take(broker, prefetch=1)
+    server = EmbeddedServer.ensure(data)  # adopts it
+    os.kill(server.pid, signal.SIGKILL)
+    wait_gone(server.pid)
+    data.rename(tmp_path / "elsewhere")
+    data.write_text("in the way")
+    consumer.ack(first)
+    for _ in range(2):  # the first one finds its connection lost, the next can open none
+        with pytest.raises(BrokerConnectionError):
+            act.send(2)
+    data.unlink()
+    (tmp_path / "elsewhere").rename(data)
+    # What was acked meanwhile is committed, and not handed out again.
+    second = next(broker.consume("default", prefetch=1, timeout=10_000))
+    assert second is not None
+    assert second.args == (1,)
+    consumer.ack(second)
+    broker.join("default", timeout=10_000)
 
 
 def test_a_time_out_and_a_refused_connection_are_connection_errors_to_dramatiq() -> None:
