@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from uuid import UUID
 
 import redis
 from rich.console import Console
@@ -215,13 +218,20 @@ def _source(run: _Run, broker: RedisStreamsBroker) -> Source:
     options = run.options
     source = Source(
         broker.logs.publish_many,
-        MarketSimulator(options.seed, INSTRUMENTS),
+        MarketSimulator(options.seed, INSTRUMENTS, ids=_ids(options.seed)),
         rate=options.rate,
         seconds=options.seconds,
     )
     run.stack.callback(source.stop)
     source.start()
     return source
+
+
+def _ids(seed: int) -> Callable[[], UUID]:
+    """Event ids from a seed. What follows from an event is named after it, so the same seed also
+    gives the same orders, and the same refusals by the venue."""
+    draw = Random(f"ids:{seed}").getrandbits
+    return lambda: UUID(int=draw(128), version=4)
 
 
 def _watch(
