@@ -17,7 +17,12 @@ from .in_flight import InFlight
 from .room import Room
 from .sources import Source
 
-__all__ = ["Buffer", "Claimed"]
+__all__ = ["PAUSED", "Buffer", "Claimed"]
+
+#: Seconds without a `take` after which the consumer counts as paused; it asks every second.
+PAUSE_S = 2.0
+#: What `wait_for_room` returns when the consumer is paused.
+PAUSED = -1
 
 
 class Claimed(NamedTuple):
@@ -52,6 +57,8 @@ class Buffer:
         self._handed_out = 0
         self._released = 0
         self._closed = False
+        self._taking = 0
+        self._last_take_s = time.monotonic()
 
     def take(self, prefetch: int, timeout_s: float) -> Claimed | None:
         """The next entry, or None when there is none, or no free slot, for `timeout_s`.
@@ -61,8 +68,15 @@ class Buffer:
         """
         with self._changed:
             self._room.size(prefetch, self._threads)
-            if not self._may_take() and not self._changed.wait_for(self._may_take, timeout_s):
-                return None
+            if self._is_paused():
+                self._changed.notify_all()
+            self._taking += 1
+            try:
+                if not self._may_take() and not self._changed.wait_for(self._may_take, timeout_s):
+                    return None
+            finally:
+                self._taking -= 1
+                self._last_take_s = time.monotonic()
             claimed = next(lane for lane in self._lanes if lane).popleft()
             self._buffered -= 1
             self._handed_out += 1
@@ -83,8 +97,7 @@ class Buffer:
 
     def put(self, claimed: Sequence[Claimed]) -> None:
         """Adds entries that were claimed."""
-        for one in claimed:
-            self._in_flight.add(one.source, one.entry_id)
+        self._in_flight.add([(one.source, one.consumer, one.entry_id) for one in claimed])
         with self._changed:
             for one in claimed:
                 self._lanes[one.source.lane].append(one)
@@ -92,16 +105,29 @@ class Buffer:
             self._changed.notify_all()
 
     def wait_for_room(self) -> int:
-        """Waits until a fetch is worth its while; returns for how many entries, 0 when closed."""
+        """Waits until a fetch is worth its while; returns for how many entries.
+
+        0 when closed; `PAUSED` when the consumer is paused: what is here should be handed back.
+        """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or self._room.worth_fetching(self._buffered, self._handed_out)
-            )
-            if self._closed:
-                return 0
-            released, self._released = self._released, 0
-            self._room.observe(released, time.monotonic())
-            return max(1, self._room.target() - self._buffered - self._handed_out)
+            while not self._closed:
+                if self._is_paused():
+                    return PAUSED
+                if self._room.worth_fetching(self._buffered, self._handed_out):
+                    released, self._released = self._released, 0
+                    self._room.observe(released, time.monotonic())
+                    return max(1, self._room.target() - self._buffered - self._handed_out)
+                # Only the time can tell a pause.
+                self._changed.wait(PAUSE_S if self._buffered else None)
+            return 0
+
+    def wait_for_resume(self) -> None:
+        """Waits until the consumer asks again, or `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._is_paused())
+
+    def _is_paused(self) -> bool:
+        return not self._taking and time.monotonic() - self._last_take_s > PAUSE_S
 
     def close(self) -> None:
         """Ends `wait_for_room`. What is in the buffer stays until it is taken or drained."""

@@ -96,8 +96,8 @@ class Committer:
                 )
             self._append(settlement)
 
-    def hand_back(self, settlements: Sequence[Settlement]) -> None:
-        """Takes over entries to hand back; never waits, since they were not handled."""
+    def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
+        """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
         with self._lock:
             for settlement in settlements:
                 self._append(settlement)
@@ -149,9 +149,9 @@ class Committer:
                 count = min(len(self._waiting), MAX_BATCH)
                 batch = [self._waiting.popleft() for _ in range(count)]
             again = self._commit(batch)
-            for one in batch:
-                if one not in again:
-                    self._in_flight.remove(one.source, one.entry_id)
+            self._in_flight.remove(
+                [(one.source, one.consumer, one.entry_id) for one in batch if one not in again]
+            )
             with self._lock:
                 self._unsettled += len(again) - len(batch)
                 self._waiting.extend(again)

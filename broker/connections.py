@@ -290,13 +290,16 @@ class LinkPool:
             link = self._idle.pop() if self._idle else Link(self.endpoint)
         try:
             yield link
-        finally:
-            with self._lock:
-                keep = len(self._idle) < MAX_IDLE_LINKS
-                if keep:
-                    self._idle.append(link)
-            if not keep:
-                link.close()
+        except BaseException:
+            # Interrupted between a request and its reply, perhaps: the next user would read it.
+            link.close()
+            raise
+        with self._lock:
+            keep = len(self._idle) < MAX_IDLE_LINKS
+            if keep:
+                self._idle.append(link)
+        if not keep:
+            link.close()
 
     def call(self, action: Callable[[Link], T]) -> T:
         """Runs `action` with a link, again and again after lost connections, as the policy says.

@@ -142,6 +142,8 @@ class StreamConsumer(Consumer):
             return Park(UNDECIDED_MS, b"")
         if delivery._exception is None and delivery.failure is None:
             return DONE
+        # The whole delivery runs again, and what followed it with it.
+        delivery.messages.clear()
         self.logger.error(
             "%s raised %r, and no middleware recorded a retry or a failure. It stays pending and "
             "runs again in %d s. Is the Retries middleware missing, or did a hook raise?",
@@ -158,16 +160,15 @@ class StreamConsumer(Consumer):
             claimed.entry_id.decode(),
             error,
         )
-        self._committer.submit(
-            Settlement(
-                source=claimed.source,
-                consumer=claimed.consumer,
-                entry_id=claimed.entry_id,
-                event_id=b"",
-                action=undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error),
-                has_options=claimed.options is not None,
-            )
+        ended = Settlement(
+            source=claimed.source,
+            consumer=claimed.consumer,
+            entry_id=claimed.entry_id,
+            event_id=b"",
+            action=undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error),
+            has_options=claimed.options is not None,
         )
+        self._committer.submit_at_once([ended])
         self._intake.release()
 
 
@@ -187,7 +188,7 @@ def hand_back(
         settlements.append(
             Settlement(message.source, message.consumer, message.entry_id, b"", HAND_BACK)
         )
-    committer.hand_back(settlements)
+    committer.submit_at_once(settlements)
 
 
 def _payload(claimed: Claimed) -> bytes:
@@ -198,7 +199,7 @@ def _payload(claimed: Claimed) -> bytes:
     for at in range(0, len(fields), 2):
         if fields[at] == name:
             return fields[at + 1]
-    return b""
+    return b" ".join(fields)  # not ours: the dead letter keeps what it says
 
 
 def _appended_ns(claimed: Claimed) -> int:
@@ -216,6 +217,7 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
     delivery.args = (event,)
     delivery.kwargs = {}
     delivery.options = from_json(claimed.options) if claimed.options else {}
+    delivery.attempt = delivery.options.get("retries", 0) + 1
     delivery.message_id = str(event.id)
     delivery.published_ns = event.ts_published or 0
     delivery.message_timestamp = (event.ts_published or event.ts_event) // 1_000_000
@@ -224,12 +226,14 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
 def _fill_message(delivery: Delivery) -> None:
     try:
         fields: dict[str, Any] = get_encoder().decode(delivery.data)
-        delivery.actor_name = fields["actor_name"]
-        delivery.args = tuple(fields["args"])
-        delivery.kwargs = fields["kwargs"]
-        options = fields["options"]
-        delivery.message_id = fields["message_id"]
-        delivery.message_timestamp = fields["message_timestamp"]
+        delivery.actor_name = _typed(fields, "actor_name", str)
+        delivery.args = tuple(_typed(fields, "args", list, tuple))
+        delivery.kwargs = _typed(fields, "kwargs", dict)
+        options = _typed(fields, "options", dict)
+        delivery.message_id = _typed(fields, "message_id", str)
+        delivery.message_timestamp = _typed(fields, "message_timestamp", int)
+        retries = options.get("retries", 0)
+        delivery.attempt = retries + 1 if isinstance(retries, int) else 1
     except Exception as error:
         raise DecodeError("Not a Dramatiq message.", delivery.data, error) from error
     # A message moved here from elsewhere may name another queue, which would kill the thread that
@@ -251,3 +255,11 @@ def _retry(delivery: Delivery) -> Enqueue:
         target.member(delivery.message_id),
         delivery._message.encode(),
     )
+
+
+def _typed(fields: dict[str, Any], name: str, *kinds: type) -> Any:
+    """A field of a message; what is of another type would fail later, in a worker's thread."""
+    value = fields[name]
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} is {value!r:.80}, not a {kinds[0].__name__}")
+    return value

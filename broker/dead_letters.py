@@ -94,7 +94,7 @@ def dead_letter(delivery: Delivery, cause: str, error: BaseException | None) -> 
         data=delivery.data,
         cause=cause,
         error=error,
-        attempts=max(1, delivery.attempt - 1) if cause == "failed" else delivery.attempt,
+        attempts=delivery.attempt if delivery.done_ns else delivery.attempt - 1,
         consumer=delivery.consumer,
     )
 

@@ -60,6 +60,9 @@ class Delivery(MessageProxy):
         self.claimed_ns = claimed_ns
         self.started_ns = 0
         self.done_ns = 0
+        #: Number of this run, from 1. Kept, since Retries counts the next one before this one is
+        #: settled.
+        self.attempt = 1
         self.settled = False
         #: Set by Retries: milliseconds until the retry.
         self.retry_delay_ms: int | None = None
@@ -87,12 +90,6 @@ class Delivery(MessageProxy):
                 message_timestamp=self.message_timestamp,
             )
         return self._built
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first run, one more for each retry."""
-        retries = self.options.get("retries", 0)
-        return int(retries) + 1
 
     @property
     def event_id(self) -> bytes:

@@ -26,7 +26,14 @@ from ..errors import (
 __all__ = ["fault", "translated"]
 
 #: Error codes of a server that cannot serve now, but may soon.
-NOT_NOW = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
+NOT_NOW = ("BUSY", "NOREPLICAS", "MISCONF")
+#: The same, where redis-py has taken the code from the text and made a class of it.
+NOT_NOW_ERRORS = (
+    raised.BusyLoadingError,
+    raised.ClusterDownError,
+    raised.MasterDownError,
+    raised.TryAgainError,
+)
 
 
 def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> BrokerError:
@@ -37,7 +44,7 @@ def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> 
         return AuthenticationFailed(
             f"{where} refused the login: {text}. Check user and password in redis.url."
         )
-    if isinstance(error, raised.NoPermissionError) or text.startswith("NOPERM"):
+    if isinstance(error, raised.NoPermissionError) or "ACL failure" in text:
         return PermissionDenied(
             f"{where} denies {what}: {text}. Give this user the command and key in its ACL."
         )
@@ -50,7 +57,7 @@ def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> 
         return ReadOnlyServer(
             f"{where} is a read-only replica and refused {what}. Point redis.url at the primary."
         )
-    if isinstance(error, raised.BusyLoadingError) or text.startswith(NOT_NOW):
+    if isinstance(error, NOT_NOW_ERRORS) or text.startswith(NOT_NOW):
         return BrokerConnectionError(f"{where} cannot serve now: {text}.")
     if isinstance(error, raised.ConnectionError | raised.TimeoutError):
         return BrokerConnectionError(

@@ -30,10 +30,11 @@ class Identity:
         return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
     def fenced(self, consumer: str) -> None:
-        """Takes a new name if `consumer` is the present one."""
+        """`consumer`, the present name or one before it, is fenced: takes a new one."""
         with self._lock:
-            if consumer == self.consumer:
+            if consumer not in self._lost:
                 self._lost.append(consumer)
+            if consumer == self.consumer:
                 self.consumer = self._new()
                 self.logger.warning(
                     "Consumer %s is fenced; going on as %s.", consumer, self.consumer

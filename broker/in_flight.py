@@ -3,45 +3,98 @@
 A reply that is lost on the way (of a fetch, or of a blocking read) leaves entries pending with this
 process's name that it knows nothing of. Comparing the server's list with this one finds them.
 
-Adding to and taking from a set are single steps of the interpreter, so there is no lock.
+An entry that may have killed its worker must run with nothing beside it, so that no neighbour is
+counted guilty with it: one intake of the process may ask the others to hold back until nothing is
+held, and while its one entry runs.
+
+`_changed` guards everything.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 
 from .sources import Source
 
 __all__ = ["InFlight"]
 
+#: Stream, consumer name under which it was claimed, entry id.
+Held = tuple[Source, str, bytes]
+
 
 class InFlight:
     """Entries in the hands of this process. Thread-safe."""
 
     def __init__(self) -> None:
-        self._held: set[tuple[Source, bytes]] = set()
-        #: What looked lost at the last comparison, by source.
+        self._changed = threading.Condition()
+        self._held: set[Held] = set()
+        #: What looked lost at the last comparison.
         self._suspected: dict[Source, set[bytes]] = {}
+        self._alone: object | None = None
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, source: Source, entry_id: bytes) -> None:
-        """The entry was claimed."""
-        self._held.add((source, entry_id))
+    def add(self, held: Collection[Held]) -> None:
+        """The entries were claimed."""
+        with self._changed:
+            self._held.update(held)
 
-    def remove(self, source: Source, entry_id: bytes) -> None:
-        """The entry was settled, parked or handed back."""
-        self._held.discard((source, entry_id))
+    def remove(self, held: Collection[Held]) -> None:
+        """The entries were settled, parked or handed back."""
+        with self._changed:
+            self._held.difference_update(held)
+            if self._alone is not None and not self._held:
+                self._changed.notify_all()
 
-    def lost(self, source: Source, pending: Collection[bytes]) -> tuple[list[bytes], bool]:
+    def lost(
+        self, source: Source, consumer: str, pending: Collection[bytes]
+    ) -> tuple[list[bytes], bool]:
         """Which of the entries that the server calls pending are not held, twice in a row; and
         whether there are others that were not held this time.
 
         Twice, because an entry may be settled between the server's answer and this look. Only the
         thread that reads the source may ask: no fetch may be under way.
         """
-        missing = {entry_id for entry_id in pending if (source, entry_id) not in self._held}
+        with self._changed:
+            missing = {one for one in pending if (source, consumer, one) not in self._held}
         lost = missing & self._suspected.get(source, set())
         self._suspected[source] = missing - lost
         return sorted(lost), bool(missing - lost)
+
+    # -- alone ---------------------------------------------------------------------------------
+
+    def wait_for_turn(self, intake: object) -> None:
+        """Waits while another intake of this process wants to be alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._alone is None or self._alone is intake)
+
+    def begin_alone(self, intake: object, timeout_s: float) -> bool:
+        """Asks all other intakes to hold back; True once nothing is held.
+
+        False if another one has asked before, or something is still held after `timeout_s`; then
+        nobody holds back.
+        """
+        with self._changed:
+            if self._alone is not None:
+                return False
+            self._alone = intake
+            if self._changed.wait_for(lambda: not self._held, timeout_s):
+                return True
+            self._end()
+            return False
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Waits until nothing is held; False if something still is after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._held, timeout_s)
+
+    def end_alone(self) -> None:
+        """Lets the other intakes read again."""
+        with self._changed:
+            self._end()
+
+    def _end(self) -> None:
+        self._alone = None
+        self._changed.notify_all()

@@ -26,7 +26,7 @@ from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
-from .buffer import Buffer, Claimed
+from .buffer import PAUSED, Buffer, Claimed
 from .connections import Endpoint, Link, RetryPolicy
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
@@ -49,6 +49,12 @@ COMPARE_S = 20.0
 DOUBT_S = 1.0
 #: Pending entries looked at in one comparison: more than one process holds.
 COMPARED = 1_000
+#: Seconds that this process may take to become empty, and a suspect to show that it does no harm.
+QUIET_S = 2.0
+#: Seconds between two attempts to run suspects.
+SUSPECT_EVERY_S = 1.0
+#: Seconds after which a suspect runs although this process never became empty.
+SUSPECT_PATIENCE_S = 30.0
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
 
@@ -104,6 +110,8 @@ class Intake:
         self._in_flight = in_flight
         self._hand_back = hand_back
         self._next_compare = 0.0
+        self._next_suspect = 0.0
+        self._suspects_wait_since: float | None = None
         self._clock_ns = clock_ns
         self._link = Link(
             endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
@@ -122,6 +130,11 @@ class Intake:
         if self._thread is None:
             self._begin()
         return self._buffer.take(prefetch, timeout_s)
+
+    @property
+    def sources(self) -> list[Source]:
+        """What it reads."""
+        return self._sources
 
     def release(self) -> None:
         """An entry that was handed out needs its slot no more."""
@@ -160,6 +173,9 @@ class Intake:
                 if self._client_id is None:
                     self._client_id = self._link.client_id()
                     ensure_groups(self._link, self._sources, self._start)
+                    # A group that was there and is not any more is made anew from the beginning:
+                    # what was published meanwhile is not skipped.
+                    self._start = "0"
                     if lost:
                         self.logger.info("%s: reading again.", self.name)
                     lost = False
@@ -192,8 +208,12 @@ class Intake:
 
     def _read(self) -> None:
         room = self._buffer.wait_for_room()
-        if room == 0:
+        if room == PAUSED:
+            self._hand_back(self._buffer.drain())
+            self._buffer.wait_for_resume()
+        if room <= 0:
             return
+        self._in_flight.wait_for_turn(self)
         consumer = self._identity.consumer
         sources = self._sources
         if consumer != self._enlisted:
@@ -216,10 +236,46 @@ class Intake:
             self._sources = [*sources[1:], sources[0]]
         if fetched.error:
             self._on_error(fetched.error, consumer)
+        elif fetched.suspects and time.monotonic() >= self._next_suspect:
+            self._run_suspects(consumer)
         elif taken == 0 and fetched.next_due_ms != 0:
             self._wait_for_entries(fetched, consumer)
         elif taken >= room:
             self._pass_on(fetched)
+
+    def _run_suspects(self, consumer: str) -> None:
+        """Runs entries that may have killed their worker, one at a time, with nothing beside them.
+
+        While long handlers keep this process from being empty, others may be; after a while an
+        entry is taken all the same, so that it is not kept waiting for ever.
+        """
+        self._next_suspect = time.monotonic() + SUSPECT_EVERY_S
+        if self._in_flight.begin_alone(self, QUIET_S):
+            self._suspects_wait_since = None
+        else:
+            waited_from = self._suspects_wait_since or time.monotonic()
+            self._suspects_wait_since = waited_from
+            if time.monotonic() - waited_from < SUSPECT_PATIENCE_S:
+                return
+        try:
+            while not self._stopping.is_set():
+                sources = self._sources
+                fetched = self._link.run(
+                    scripts.fetch(
+                        [source.keys for source in sources],
+                        self._delayed,
+                        group=sources[0].group,
+                        consumer=consumer,
+                        room=1,
+                        alone=True,
+                    )
+                )
+                if not self._keep(sources, fetched, consumer):
+                    return
+                if not self._in_flight.wait_until_empty(QUIET_S):
+                    return  # it runs for long, and has not killed us
+        finally:
+            self._in_flight.end_alone()
 
     def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
         now_ns = self._clock_ns()
@@ -240,7 +296,8 @@ class Intake:
             pending = self._link.send(
                 "XPENDING", source.keys.entries, source.group, "-", "+", COMPARED, consumer
             )
-            lost, doubtful = self._in_flight.lost(source, [entry[0] for entry in pending])
+            ids = [entry[0] for entry in pending]
+            lost, doubtful = self._in_flight.lost(source, consumer, ids)
             doubts = doubts or doubtful
             if lost:
                 self.logger.warning(
@@ -261,7 +318,8 @@ class Intake:
         if fetched.next_due_ms is not None:
             due_s = (fetched.next_due_ms - fetched.now_ms) / 1000
             until = min(until, time.monotonic() + due_s)
-        while not self._stopping.is_set():
+        # Under a name that was fenced meanwhile nothing must be claimed any more.
+        while not self._stopping.is_set() and consumer == self._identity.consumer:
             left_ms = int((until - time.monotonic()) * 1000) + 1
             if left_ms <= 0 or self._block(min(left_ms, BLOCK_MS), consumer):
                 return
@@ -313,7 +371,6 @@ class Intake:
             self._identity.fenced(consumer)
         elif "NOGROUP" in text:
             self.logger.warning("%s: a stream or group was deleted; making it anew.", self.name)
-            self._start = "0"
             ensure_groups(self._link, self._sources, self._start)
         elif "UNBLOCKED" not in text:
             raise CommandFailed(f"Reading {self.name!r} failed: {text}")

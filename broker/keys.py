@@ -16,13 +16,13 @@ TAG:delayed.messages   (queue)             HASH    member -> message
 TAG:producer:SLOT      (queue)             STRING  last sequence number that SLOT has enqueued
 
 Per subscription of a log (SUB = TAG:sub:NAME), or per lane of a queue (SUB = TAG:lane:LANE):
-SUB:parked                                 ZSET    entry id -> due, ms (0 = handed back)
+SUB:parked                                 ZSET    entry id -> due, ms (its own = handed back)
 SUB:options                                HASH    entry id -> retry state of a parked entry, JSON
 SUB:suspects                               ZSET    entry id -> its ms: may have killed its worker
 SUB:suspect                                STRING  the one of them that runs now
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
 SUB:dead      (queue: TAG:dead)            STREAM  dead letters
-SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch
+SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch (newest 100,000)
 SUB:wake      (queue: TAG:wake)            STREAM  wakes one blocked reader of the group
 
 TAG:fence:CONSUMER                         STRING  the consumer is dead: nothing of it is committed

@@ -33,10 +33,8 @@ E = TypeVar("E", bound=Event)
 
 Calls = Sequence[Call[list[Appended]]]
 
-#: Events in one script call: the server is busy for about a millisecond.
-EVENTS_A_CALL = 200
-#: Script calls in one round trip.
-CALLS_A_TRIP = 8
+#: Events in one script call: the server is busy for two or three milliseconds.
+EVENTS_A_CALL = 500
 
 
 class Receipt(NamedTuple):
@@ -180,13 +178,18 @@ class Logs:
           backwards: Newest first.
 
         Raises:
-          ValueError: A time has no zone, or both ids and times are given.
+          ValueError: A time has no zone, both ids and times are given, or there is no such part.
           EventDecodeError: An entry is no event of `cls`; names it.
           BrokerError: The server cannot be read.
         """
         by_time = start is not None or end is not None
         if by_time and (first, last) != ("-", "+"):
             raise ValueError("Read by entry ids or by times, not both.")
+        if part is not None and part not in parts(cls.log):
+            raise ValueError(
+                f"The log of {cls.event_type!r} has no part {part!r}; it has "
+                f"{', '.join(parts(cls.log))}."
+            )
         with self._links.endpoint.client() as client, translated(self._links.endpoint.shown):
             for name in [part] if part is not None else parts(cls.log):
                 key = self.stream(cls, name).entries
@@ -278,8 +281,17 @@ def _arun_many(calls: Calls) -> Callable[[AsyncLink], Awaitable[list[list[Append
 
 
 def _trips(batches: list[_Batch]) -> Iterator[list[_Batch]]:
-    for first in range(0, len(batches), CALLS_A_TRIP):
-        yield batches[first : first + CALLS_A_TRIP]
+    """Batches that may go in one round trip: of different streams. If the server has forgotten the
+    script, calls are repeated one by one, and the order within a stream must survive that."""
+    left = batches
+    while left:
+        trip: dict[LogKeys, _Batch] = {}
+        rest: list[_Batch] = []
+        for batch in left:
+            if trip.setdefault(batch.log, batch) is not batch:
+                rest.append(batch)
+        yield list(trip.values())
+        left = rest
 
 
 def _fill(receipts: list[Receipt | None], batch: _Batch, appended: list[Appended]) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from .keys import SourceKeys
 from .sources import Source
 
-__all__ = ["ReadSource", "decode_reads", "encode_reads"]
+__all__ = ["ReadSource", "decode_reads", "encode_reads", "reads_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,14 @@ class ReadSource:
 _reads = TypeAdapter(list[ReadSource])
 
 
+def reads_of(sources: Sequence[Source]) -> list[ReadSource]:
+    """What reading `sources` means."""
+    return [ReadSource(one.name, one.group, one.is_log, one.keys) for one in sources]
+
+
 def encode_reads(sources: Sequence[Source]) -> bytes:
     """The record of one queue's sources."""
-    return _reads.dump_json(
-        [ReadSource(one.name, one.group, one.is_log, one.keys) for one in sources]
-    )
+    return _reads.dump_json(reads_of(sources))
 
 
 def decode_reads(record: bytes) -> list[ReadSource]:

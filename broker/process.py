@@ -25,6 +25,7 @@ from .identity import Identity
 from .in_flight import InFlight
 from .intake import Intake
 from .keys import MemberKeys
+from .members import ReadSource, reads_of
 from .reclaimer import Reclaimer
 
 __all__ = ["ConsumingProcess"]
@@ -48,6 +49,8 @@ class ConsumingProcess:
         self.pid = os.getpid()
         self.identity = Identity()
         self.in_flight = InFlight()
+        self._lock = threading.Lock()
+        self._intakes: dict[str, Intake] = {}
         self._endpoint = endpoint
         self.committer = Committer(
             endpoint,
@@ -56,10 +59,10 @@ class ConsumingProcess:
             on_fenced=self.identity.fenced,
             in_flight=self.in_flight,
         )
-        self._reclaimer = Reclaimer(members, self.identity, max_deliveries=MAX_DELIVERIES)
+        self._reclaimer = Reclaimer(
+            members, self.identity, self._reads, max_deliveries=MAX_DELIVERIES
+        )
         self.heartbeat = Heartbeat(members, endpoint, self.identity, self._reclaimer)
-        self._lock = threading.Lock()
-        self._intakes: dict[str, Intake] = {}
 
     def intake(self, name: str, make: Callable[[ConsumingProcess], Intake]) -> Intake:
         """The intake of queue `name`; made at its first use and after a stop."""
@@ -68,6 +71,10 @@ class ConsumingProcess:
             if intake is None:
                 intake = self._intakes[name] = make(self)
             return intake
+
+    def _reads(self) -> list[ReadSource]:
+        with self._lock:
+            return [read for intake in self._intakes.values() for read in reads_of(intake.sources)]
 
     def stop_reading(self, worker: Worker | None = None) -> None:
         """Stops all intakes and hands back, at once, all that no thread has begun to run."""

@@ -17,6 +17,7 @@ reclaimer that dies in the middle leaves the dead consumer listed, so the next o
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from dramatiq.logging import get_logger
 
@@ -51,13 +52,22 @@ class Reclaimer:
     Parameters:
       members: Who lives.
       identity: This process; also gives the names that it lost.
+      own_reads: What this process reads.
       max_deliveries: How often an entry may be in the hands of a dying worker.
     """
 
-    def __init__(self, members: MemberKeys, identity: Identity, *, max_deliveries: int) -> None:
+    def __init__(
+        self,
+        members: MemberKeys,
+        identity: Identity,
+        own_reads: Callable[[], list[ReadSource]],
+        *,
+        max_deliveries: int,
+    ) -> None:
         self.logger = get_logger(__name__, type(self))
         self._members = members
         self._identity = identity
+        self._own_reads = own_reads
         self._max_deliveries = max_deliveries
         self._ours: Connection | None = None
         self._leading = False
@@ -77,6 +87,9 @@ class Reclaimer:
           BrokerError: The server cannot be reached or refused.
         """
         for consumer in self._identity.take_lost():
+            # What the server knew of this name may be forgotten already.
+            for source in self._own_reads():
+                self._reclaim_source(link, source, consumer, fence=True)
             self.reclaim(link, consumer, fence=True)
         self._ours = ours
         self._watched = {
@@ -212,8 +225,7 @@ class Reclaimer:
 
     def _sweep(self, link: Link, listed: set[str]) -> None:
         """Finds consumers that hold entries but are listed nowhere: the list itself was lost."""
-        reads = link.send("HGETALL", self._members.reads(self._identity.consumer))
-        for source in (one for record in reads[1::2] for one in decode_reads(record)):
+        for source in self._own_reads():
             try:
                 infos = link.send("XINFO", "CONSUMERS", source.keys.entries, source.group)
             except BrokerConnectionError:
@@ -225,6 +237,10 @@ class Reclaimer:
             for info in infos:
                 fields = dict(zip(info[::2], info[1::2], strict=True))
                 name = fields[b"name"].decode()
-                if name != "__free__" and name not in listed:
-                    self.logger.warning("%s: consumer %s is listed nowhere.", source.name, name)
-                    self._reclaim_source(link, source, name, fence=True)
+                if name == "__free__" or name in listed:
+                    continue
+                # Who reads is listed before it reads: one that came meanwhile is listed by now.
+                if link.send("HEXISTS", self._members.alive, name):
+                    continue
+                self.logger.warning("%s: consumer %s is listed nowhere.", source.name, name)
+                self._reclaim_source(link, source, name, fence=True)

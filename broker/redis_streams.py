@@ -72,9 +72,8 @@ class RedisStreamsBroker(Broker):
         settings: Settings | None = None,
         middleware: list[Middleware] | None = None,
     ) -> None:
-        self.middleware: list[Middleware] = []
         super().__init__(middleware)
-        self._hooks = Hooks(self.middleware)
+        self._hooks = Hooks(self)
         self.logger = get_logger(__name__, type(self))
         self.settings = settings or Settings()
         self.queues: set[str] = set()
@@ -146,12 +145,12 @@ class RedisStreamsBroker(Broker):
         """Makes queue `subscription.name` read logs. Before its actor is declared.
 
         Raises:
-          HandlerDefinitionError: A subscription or a work queue has this name.
+          HandlerDefinitionError: A subscription, an actor or a work queue has this name.
         """
         name = subscription.name
-        if name in self.subscriptions or name in self.queues:
+        if name in self.subscriptions or name in self.queues or name in self.actors:
             raise HandlerDefinitionError(
-                f"A handler or queue named {name!r} is declared already. "
+                f"A handler, actor or queue named {name!r} is declared already. "
                 "Give this one another name: @on(..., name=...)."
             )
         self.subscriptions[name] = subscription

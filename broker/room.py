@@ -3,10 +3,11 @@
 What one fetch brings should last for `AHEAD_S` at the present speed of the handlers. A process with
 slow handlers so holds few entries, and others can run the rest; with fast ones, fetches are large.
 
-Of what it holds, it hands out to Dramatiq as many as there are threads. Dramatiq's own queue knows
-no lanes, so an entry that waits there would be run before a more urgent one that comes later. Only
-where handlers are fast are more handed out: then the wait is short, and a thread need not wait for
-the next one.
+Of what it holds, it hands out to Dramatiq as many as there are threads. An entry that waits in
+Dramatiq's own queue behind slow handlers could be run by another process, and would run before a
+more urgent one that comes later, since that queue knows no lanes. Where handlers are fast, the wait
+is short, and more are handed out so that no thread waits for the next one. A prefetch that was
+asked for (`dramatiq_queue_prefetch`) is kept as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ __all__ = ["Room"]
 AHEAD_S = 0.02
 #: Handlers that take less than this are fast, seconds.
 FAST_S = 0.002
+#: Entries that Dramatiq asks for by itself, a thread.
+USUAL_PREFETCH = 2
 #: Weight of the newest measurement of speed.
 NEWEST = 0.3
 
@@ -54,17 +57,18 @@ class Room:
 
     def may_hand_out(self) -> int:
         """Entries that may be handed out at a time."""
+        asked_for = self._prefetch != USUAL_PREFETCH * self._threads
         fast = self._rate * FAST_S > self._threads
-        return self._prefetch if fast else self._threads
+        return self._prefetch if asked_for or fast else self._threads
 
     def target(self) -> int:
         """Entries to hold in all, handed out ones included."""
         if self._prefetch == 1:
             return 1  # asked for: no entry waits behind a running handler
-        return self._threads + min(self._batch_size, int(self._rate * AHEAD_S))
+        return self.may_hand_out() + min(self._batch_size, int(self._rate * AHEAD_S))
 
     def worth_fetching(self, buffered: int, handed_out: int) -> bool:
         """Whether half of the room is free: many tiny fetches would cost more than they bring."""
         return (buffered + handed_out) * 2 <= self.target() or (
-            buffered == 0 and handed_out < self._threads
+            buffered == 0 and handed_out < self.may_hand_out()
         )

@@ -6,6 +6,7 @@ Each returns a `Call`; what a script does, its keys and its reply stand in the h
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -57,8 +58,9 @@ class EnqueueTarget:
         return (self.entries, self.delayed, self.delayed_messages, self.wake)
 
     def member(self, message_id: str) -> str:
-        """A new member of the delayed set: a message may be delayed more than once."""
-        return f"{self.number}{message_id}:{os.urandom(4).hex()}"
+        """A new member of the delayed set: a message may be delayed more than once, and those that
+        are due at the same time keep their order."""
+        return f"{self.number}{time.time_ns():016x}{os.urandom(2).hex()}:{message_id}"
 
 
 class Block(NamedTuple):
@@ -81,6 +83,8 @@ class Fetched(NamedTuple):
     next_due_ms: int | None
     #: An error met on the way, as the server put it; what was taken before it is in `blocks`.
     error: str
+    #: Whether an entry waits that may have killed its worker.
+    suspects: bool
     blocks: list[Block]
 
 
@@ -116,11 +120,12 @@ def enqueue(
 
 
 def _fetched(reply: Any) -> Fetched:
-    now_ms, next_due_ms, error, *blocks = reply
+    now_ms, next_due_ms, error, suspects, *blocks = reply
     return Fetched(
         now_ms,
         None if next_due_ms < 0 else next_due_ms,
         error.decode("utf-8", "replace"),
+        bool(suspects),
         [Block(source - 1, entries, options) for source, entries, options in blocks],
     )
 
@@ -132,14 +137,19 @@ def fetch(
     group: str,
     consumer: str,
     room: int,
+    alone: bool = False,
 ) -> Call[Fetched]:
-    """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it."""
+    """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it.
+
+    Parameters:
+      alone: Take one entry that may have killed its worker, and nothing else.
+    """
     keys: list[str] = []
     for source in sources:
         keys += (source.entries, source.parked, source.options, source.fence(consumer))
         keys += (source.suspects, source.suspect)
     keys += delayed or ()
-    return Call(script("fetch"), keys, (group, consumer, room, len(sources)), _fetched)
+    return Call(script("fetch"), keys, (group, consumer, room, len(sources), int(alone)), _fetched)
 
 
 def flush(delayed: tuple[str, str], lanes: Sequence[SourceKeys], group: str) -> Call[int]:

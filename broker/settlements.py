@@ -254,6 +254,12 @@ def settle(
             if said == b"FENCED":
                 outcome.fenced.append((source, consumer))
                 continue
+            if isinstance(said, bytes):
+                text = said.decode("utf-8", "replace")
+                outcome.problems += [
+                    Problem(source, one.entry_id, text) for one in groups[source, consumer]
+                ]
+                continue
             for entry_id, text in said:
                 outcome.problems.append(Problem(source, entry_id, text.decode("utf-8", "replace")))
         return outcome

@@ -19,6 +19,8 @@ from ..errors import HandlerModuleError
 
 __all__ = ["HandlerLoader", "load_handlers"]
 
+#: Modules whose frames say nothing about a failing handler module.
+_NOT_THEIRS = (__name__, "importlib", "importlib._bootstrap", "importlib._bootstrap_external")
 #: Exit code of Dramatiq's command line for a failed import.
 EXIT_IMPORT = 2
 
@@ -52,7 +54,7 @@ class HandlerLoader(Middleware):
             load_handlers(self.modules)
         except HandlerModuleError as error:
             # The module's own traceback follows the line that names the module.
-            self.logger.critical("%s", error, exc_info=error.__cause__)
+            self.logger.critical("%s", error, exc_info=_own_traceback(error.__cause__))
             raise SystemExit(EXIT_IMPORT) from None
 
 
@@ -80,3 +82,13 @@ def load_handlers(modules: Sequence[str]) -> None:
                 f"Handler module {name!r} (workers.handlers) raised {type(error).__name__} when it "
                 "was imported."
             ) from error
+
+
+def _own_traceback(error: BaseException | None) -> BaseException | None:
+    """`error` with the module's part of its traceback: not our frames and the import system's."""
+    if error is None:
+        return None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _NOT_THEIRS:
+        trace = trace.tb_next
+    return error.with_traceback(trace)

@@ -10,13 +10,13 @@ import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import dramatiq
 from dramatiq import Actor
 from dramatiq.middleware import AsyncIO
 
-from ..broker import RedisStreamsBroker, Start, Subscription, current_delivery
+from ..broker import Delivery, RedisStreamsBroker, Start, Subscription, current_delivery
 from ..errors import HandlerDefinitionError
 from ..events import Event
 from .defaults import default_broker
@@ -25,6 +25,7 @@ from .emitting import collect
 __all__ = ["on"]
 
 E = TypeVar("E", bound=Event)
+F = TypeVar("F", bound=Event)
 
 #: What a handler may give back: events to emit.
 Emitted = Event | Iterable[Event] | None
@@ -35,14 +36,48 @@ _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 MAX_NAME = 128
 
 
+# One class, two classes, more: a handler of several types takes their union, which a type variable
+# over any number of classes cannot say.
+@overload
 def on(
-    *event_classes: type[E],
+    first: type[E],
+    /,
+    *,
+    name: str | None = ...,
+    priority: int = ...,
+    start: Start = ...,
+    broker: RedisStreamsBroker | None = ...,
+    **options: Any,
+) -> Callable[[Callable[[E], Any]], Actor[[E], None]]: ...
+@overload
+def on(
+    first: type[E],
+    second: type[F],
+    /,
+    *,
+    name: str | None = ...,
+    priority: int = ...,
+    start: Start = ...,
+    broker: RedisStreamsBroker | None = ...,
+    **options: Any,
+) -> Callable[[Callable[[E | F], Any]], Actor[[E | F], None]]: ...
+@overload
+def on(
+    *event_classes: type[Event],
+    name: str | None = ...,
+    priority: int = ...,
+    start: Start = ...,
+    broker: RedisStreamsBroker | None = ...,
+    **options: Any,
+) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]: ...
+def on(
+    *event_classes: type[Event],
     name: str | None = None,
     priority: int = 0,
     start: Start = "new",
     broker: RedisStreamsBroker | None = None,
     **options: Any,
-) -> Callable[[Callable[[E], Any]], Actor[[E], None]]:
+) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]:
     """Makes a function the handler of one or more event types.
 
     The handler gets one event at a time. What it returns, yields or passes to `emit` are new
@@ -66,7 +101,7 @@ def on(
     """
     _check_classes(event_classes)
 
-    def declare(function: Callable[[E], Any]) -> Actor[[E], None]:
+    def declare(function: Callable[[Any], Any]) -> Actor[[Any], None]:
         chosen = broker or default_broker()
         subscription = Subscription(_checked_name(function, name), event_classes, start)
         _check_function(function, subscription.name)
@@ -89,7 +124,7 @@ def on(
             broker=chosen,
             **options,
         )
-        return cast("Actor[[E], None]", declare_actor(run))
+        return cast("Actor[[Any], None]", declare_actor(run))
 
     return declare
 
@@ -101,7 +136,7 @@ def _runner(function: Callable[[E], Any]) -> Callable[[E], Any]:
 
         @functools.wraps(function)
         async def run_async_generator(event: E) -> Any:
-            delivery = current_delivery.get()
+            delivery = _delivery_of(event)
             events = [emitted async for emitted in generate(event)]
             if delivery is None:
                 return events
@@ -114,7 +149,7 @@ def _runner(function: Callable[[E], Any]) -> Callable[[E], Any]:
 
         @functools.wraps(function)
         async def run_async(event: E) -> Any:
-            delivery = current_delivery.get()
+            delivery = _delivery_of(event)
             result = await coroutine(event)
             if delivery is None:
                 return result
@@ -127,12 +162,18 @@ def _runner(function: Callable[[E], Any]) -> Callable[[E], Any]:
         result = function(event)
         if result is None:
             return None
-        delivery = current_delivery.get()
+        delivery = _delivery_of(event)
         if delivery is None:
             return result
         return collect(delivery, result)
 
     return run
+
+
+def _delivery_of(event: Event) -> Delivery | None:
+    """The delivery that brought `event`; None where a handler is called by hand."""
+    delivery = current_delivery.get()
+    return delivery if delivery is not None and delivery.event is event else None
 
 
 def _check_classes(event_classes: tuple[Any, ...]) -> None:

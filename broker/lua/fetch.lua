@@ -5,20 +5,23 @@
 --         suspect STRING
 --       then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
 --       sources 1..3 (the first character of a delayed member is its source's number)
--- ARGV  1 group  2 consumer  3 room  4 number of sources
--- Returns {now ms, next due ms or -1, error or '', blocks...}; next due 0 = more is due already.
+-- ARGV  1 group  2 consumer  3 room  4 number of sources  5 the process holds nothing else (1): take
+--       one suspect, and nothing but suspects
+-- Returns {now ms, next due ms or -1, error or '', suspects wait (1), blocks...}; next due 0 = more is
+-- due already.
 --   block = {source, entries, options}: options has one text or false an entry that was parked,
 --   and is empty for new entries.
 -- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
 -- beside what was claimed, so that no claim is lost.
 -- Effects, in order: 1 promote due delayed messages  2 XCLAIM parked entries that are due, forget
--- their parking  3 XCLAIM one suspect of each stream, if none is running anywhere: what may have
--- killed its worker runs without its neighbours  4 XREADGROUP new ones.
+-- their parking  3 XREADGROUP new ones. Or, alone: XCLAIM one suspect of a stream of which none is
+-- running anywhere: what may have killed its worker runs without its neighbours.
 --@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]
 local room, n = tonumber(ARGV[3]), tonumber(ARGV[4])
 local now_us, now_ms = server_time()
-local reply = {now_ms, -1, ''}
+local alone = ARGV[5] == '1'
+local reply = {now_ms, -1, '', 0}
 local next_due
 
 for i = 1, n do
@@ -30,7 +33,7 @@ for i = 1, n do
 end
 
 local delayed, messages = KEYS[6 * n + 1], KEYS[6 * n + 2]
-if delayed then
+if delayed and not alone then
   local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
   for _, member in ipairs(due) do
     local message = redis.call('HGET', messages, member)
@@ -47,7 +50,7 @@ end
 
 for i = 1, n do
   local entries, parked, options = KEYS[6 * i - 5], KEYS[6 * i - 4], KEYS[6 * i - 3]
-  if room > 0 then
+  if room > 0 and not alone then
     local due = redis.call('ZRANGE', parked, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, room)
     if #due > 0 then
       local args = {entries, group, consumer, 0}
@@ -81,7 +84,8 @@ for i = 1, n do
       local held = redis.pcall('XPENDING', entries, group, other, other, 1)[1]
       if not held or held[2] == '__free__' then other = nil end
     end
-    if not other and room > 0 then
+    if not other then reply[4] = 1 end
+    if not other and alone and room > 0 then
       local claimed = redis.pcall('XCLAIM', entries, group, consumer, 0, first)
       redis.call('ZREM', suspects, first)
       if not claimed.err and #claimed > 0 then
@@ -100,7 +104,7 @@ for i = 1, n do
 end
 
 for i = 1, n do
-  if room <= 0 or reply[3] ~= '' then break end
+  if alone or room <= 0 or reply[3] ~= '' then break end
   local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room,
     'STREAMS', KEYS[6 * i - 5], '>')
   if read then

@@ -10,6 +10,7 @@
 -- one at a time  4 the others are handed back; their delivery count stays  5 when nothing is left,
 -- the consumer is deleted from the group  6 a reader is woken.
 --@include _time.lua
+--@include _order.lua
 local entries, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local _, now_ms = server_time()
 if ARGV[3] == '1' then redis.call('SET', KEYS[5], 1, 'EX', 86400) end
@@ -37,12 +38,11 @@ for _, held in ipairs(pending) do
     dead = dead + 1
   else
     redis.call('XCLAIM', entries, group, '__free__', 0, id, 'JUSTID')
-    local ms = tonumber(string.match(id, '^(%d+)'))
     if deliveries >= 2 then
-      redis.call('ZADD', KEYS[3], ms, id)
+      redis.call('ZADD', KEYS[3], back_score(id), id)
       suspects = suspects + 1
     else
-      redis.call('ZADD', KEYS[2], 0, id)
+      redis.call('ZADD', KEYS[2], back_score(id), id)
       back = back + 1
     end
   end

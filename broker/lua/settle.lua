@@ -18,14 +18,15 @@
 --                        P (parked)         delay ms, options ('' keeps what is stored)
 --                        B (handed back)    nothing more
 --                        D (dead-lettered)  number f of fields, fields and values
--- Returns a list: first the number of groups that were fenced, then for each group either 'FENCED'
--- or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
+-- Returns a list: first the number of groups that were fenced, then for each group 'FENCED', or an
+-- error (a key of it holds something else: none of its entries was settled), or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
 -- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there: settled, its
 -- emits not repeated), or an error (not settled, still pending).
 -- A batch number that was done before returns its stored outcome and does nothing: its reply was
 -- lost. Effects of a group, in order: 1 emits and messages  2 dead letters  3 done marks  4 XACK
 -- (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
 --@include _time.lua
+--@include _order.lua
 --@include _window.lua
 local last = redis.call('GET', KEYS[1])
 if last then
@@ -58,6 +59,27 @@ end
 -- Wakes one blocked reader.
 local function wake(key) redis.call('XADD', key, 'MAXLEN', 16, '*', 'w', 1) end
 
+-- An error if `key` holds something else than `kind`. Looked at before anything is written: a command
+-- that fails in the middle would leave the rest of the batch half done.
+local types = {}
+local function misplaced(key, kind)
+  if not types[key] then types[key] = redis.call('TYPE', key)['ok'] end
+  if types[key] == 'none' or types[key] == kind then return nil end
+  return 'WRONGTYPE ' .. key .. ' holds a ' .. types[key] .. ' and not a ' .. kind
+end
+
+local function misplaced_log(target)
+  local at = logs_at + 3 * (target - 1)
+  return misplaced(KEYS[at + 1], 'stream') or misplaced(KEYS[at + 2], 'hash')
+    or misplaced(KEYS[at + 3], 'hash')
+end
+
+local function misplaced_queue(target)
+  local at = queues_at + 4 * (target - 1)
+  return misplaced(KEYS[at + 1], 'stream') or misplaced(KEYS[at + 2], 'zset')
+    or misplaced(KEYS[at + 3], 'hash') or misplaced(KEYS[at + 4], 'stream')
+end
+
 local function emit(target, id, event)
   local at = logs_at + 3 * (target - 1)
   local entries, ids, ids_old = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
@@ -65,28 +87,21 @@ local function emit(target, id, event)
     window_rotate(ids, ids_old, window_ms)
     rotated[ids] = true
   end
-  if window_lookup(ids, ids_old, {id})[1] then return nil end
-  local added = redis.pcall('XADD', entries, '*', 'd', event, 'a', now_us)
-  if type(added) == 'table' and added.err then return added.err end
-  window_store(ids, {id, added}, window_ms)
-  return nil
+  if window_lookup(ids, ids_old, {id})[1] then return end
+  window_store(ids, {id, redis.call('XADD', entries, '*', 'd', event, 'a', now_us)}, window_ms)
 end
 
 local function add_message(target, delay_ms, member, message)
   local at = queues_at + 4 * (target - 1)
   if delay_ms < 0 then
-    local added = redis.pcall('XADD', KEYS[at + 1], '*', 'm', message, 'a', now_us)
-    if type(added) == 'table' and added.err then return added.err end
-    return nil
+    redis.call('XADD', KEYS[at + 1], '*', 'm', message, 'a', now_us)
+    return
   end
   local due = now_ms + delay_ms
-  local first = redis.pcall('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
-  if first.err then return first.err end
-  local stored = redis.pcall('HSET', KEYS[at + 3], member, message)
-  if type(stored) == 'table' and stored.err then return stored.err end
+  local first = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
+  redis.call('HSET', KEYS[at + 3], member, message)
   redis.call('ZADD', KEYS[at + 2], due, member)
   if not first[2] or due < tonumber(first[2]) then wake(KEYS[at + 4]) end
-  return nil
 end
 
 for g = 1, n_groups do
@@ -99,7 +114,13 @@ for g = 1, n_groups do
   local record = take()
   local problems = {}
   local is_fenced = redis.call('EXISTS', fence) == 1
-  if mark and not is_fenced then window_rotate(done, done_old, window_ms) end
+  local refused = misplaced(entries, 'stream') or misplaced(parked, 'zset')
+    or misplaced(options, 'hash') or misplaced(done, 'hash') or misplaced(done_old, 'hash')
+    or misplaced(dead, 'stream') or misplaced(audit, 'stream') or misplaced(wake_key, 'stream')
+    or misplaced(suspects, 'zset')
+  -- Nothing of this group is done, but its arguments are read to get to the next group's.
+  local idle = is_fenced or refused
+  if mark and not idle then window_rotate(done, done_old, window_ms) end
 
   local settled, marks = {}, {}
   local function settle(entry_id, event_id)
@@ -113,7 +134,7 @@ for g = 1, n_groups do
   local n_plain = tonumber(take())
   local plain = take_many(n_plain)
   local plain_events = mark and take_many(n_plain) or nil
-  if not is_fenced then
+  if not idle then
     for i = 1, n_plain do settle(plain[i], mark and plain_events[i] or '') end
   end
   local clear = take_many(tonumber(take()))
@@ -123,36 +144,39 @@ for g = 1, n_groups do
     local kind, entry_id, event_id = take(), take(), take()
     local failure
     local duplicate = false
-    if mark and not is_fenced and kind == 'E' then
+    -- Done before: whatever became of it this time, it is settled and causes nothing.
+    if mark and not idle and kind ~= 'B' and event_id ~= '' then
       duplicate = window_lookup(done, done_old, {event_id})[1] and true or false
     end
-    for _ = 1, tonumber(take()) do
-      local target, id, event = tonumber(take()), take(), take()
-      if not is_fenced and not duplicate and not failure then failure = emit(target, id, event) end
+    local emits, messages = {}, {}
+    for i = 1, tonumber(take()) do
+      emits[i] = {tonumber(take()), take(), take()}
+      failure = failure or misplaced_log(emits[i][1])
     end
-    for _ = 1, tonumber(take()) do
-      local target, delay_ms, member, message = tonumber(take()), tonumber(take()), take(), take()
-      if not is_fenced and not duplicate and not failure then
-        failure = add_message(target, delay_ms, member, message)
-      end
+    for i = 1, tonumber(take()) do
+      messages[i] = {tonumber(take()), tonumber(take()), take(), take()}
+      failure = failure or misplaced_queue(messages[i][1])
     end
-    if duplicate then problems[#problems + 1] = {entry_id, 'DUPLICATE'} end
+    if not idle and not duplicate and not failure then
+      for _, one in ipairs(emits) do emit(one[1], one[2], one[3]) end
+      for _, one in ipairs(messages) do add_message(one[1], one[2], one[3], one[4]) end
+    end
+    if duplicate then
+      problems[#problems + 1] = {entry_id, 'DUPLICATE'}
+      settle(entry_id, event_id)
+    end
     if kind == 'E' then
-      if not is_fenced and not failure then settle(entry_id, event_id) end
+      if not idle and not duplicate and not failure then settle(entry_id, event_id) end
     elseif kind == 'P' then
       local delay_ms, text = tonumber(take()), take()
-      if not failure then parks[#parks + 1] = {entry_id, now_ms + delay_ms, text} end
+      if not duplicate and not failure then parks[#parks + 1] = {entry_id, now_ms + delay_ms, text} end
     elseif kind == 'B' then
-      parks[#parks + 1] = {entry_id, 0, ''}
+      parks[#parks + 1] = {entry_id, false, ''}
     else
       local fields = take_many(tonumber(take()))
-      if not is_fenced and not failure then
-        local added = redis.pcall('XADD', dead, '*', unpack(fields))
-        if type(added) == 'table' and added.err then
-          failure = added.err
-        else
-          settle(entry_id, event_id)
-        end
+      if not idle and not duplicate and not failure then
+        redis.call('XADD', dead, '*', unpack(fields))
+        settle(entry_id, event_id)
       end
     end
     if failure then problems[#problems + 1] = {entry_id, failure} end
@@ -161,6 +185,8 @@ for g = 1, n_groups do
   if is_fenced then
     fenced = fenced + 1
     reply[g + 1] = 'FENCED'
+  elseif refused then
+    reply[g + 1] = refused
   else
     if #marks > 0 then window_store(done, marks, window_ms) end
     if #settled > 0 then
@@ -174,7 +200,7 @@ for g = 1, n_groups do
     if #clear > 0 then redis.call('HDEL', options, unpack(clear)) end
     for _, park in ipairs(parks) do
       -- To __free__: whoever compares its own pending entries with what it holds must not find it.
-      local back = park[2] == 0
+      local back = not park[2]
       -- RETRYCOUNT 0: the counter finds crash loops; a retry or a hand-back is no crash.
       local claimed = redis.pcall('XCLAIM', entries, group, '__free__', 0, park[1],
         'RETRYCOUNT', 0, 'JUSTID')
@@ -182,7 +208,7 @@ for g = 1, n_groups do
         problems[#problems + 1] = {park[1], claimed.err}
       elseif #claimed == 1 then
         local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
-        redis.call('ZADD', parked, park[2], park[1])
+        redis.call('ZADD', parked, park[2] or back_score(park[1]), park[1])
         if park[3] ~= '' then redis.call('HSET', options, park[1], park[3]) end
         if back or not first[2] or park[2] < tonumber(first[2]) then wake(wake_key) end
       else
@@ -190,7 +216,7 @@ for g = 1, n_groups do
       end
     end
     if record ~= '' then
-      redis.call('XADD', audit, 'MAXLEN', '~', 10000, '*', 'r', record)
+      redis.call('XADD', audit, 'MAXLEN', '~', 100000, '*', 'r', record)
     end
     reply[g + 1] = problems
   end
