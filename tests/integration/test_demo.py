@@ -10,11 +10,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from tests.conftest import OwnServer
 from tests.support import Child, start_python, wait_until
 
 from streamatiq.demo.place import PREFIX, remove_abandoned
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 MARK = "DEMO_TEST_DIRECTORY"
 #: Orders that the venue refuses at first, with the seed and the number of events of the whole run.
 REFUSED = 3
+#: A process that is killed while it opens its coverage file leaves one that cannot be read.
+NO_COVERAGE: dict[str, str | None] = {"COVERAGE_PROCESS_CONFIG": None}
 HANDLERS = ["demo.find_signal", "demo.place_order", "demo.fill_order", "demo.keep_position"]
 
 
@@ -45,13 +48,17 @@ def processes(directory: Path) -> dict[int, str]:
 
 
 class Demo(Child):
-    """A running `streamatiq demo`, whose temporary directories are in `directory`."""
+    """A running `streamatiq demo`, whose temporary directories are in `directory`.
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    `killed` says that processes of it will be killed by -9.
+    """
+
+    def __init__(self, directory: Path, *options: str, killed: bool = False) -> None:
         self.directory = directory
+        env: dict[str, str | None] = {"TMPDIR": str(directory), MARK: str(directory)}
         super().__init__(
             [str(Path(sys.executable).with_name("streamatiq")), "demo", *options],
-            env={"TMPDIR": str(directory), MARK: str(directory), "PYTHONUNBUFFERED": "1"},
+            env=env | {"PYTHONUNBUFFERED": "1"} | (NO_COVERAGE if killed else {}),
             cwd=directory,
         )
 
@@ -76,8 +83,11 @@ def rows(report: str) -> Iterator[tuple[str, list[str]]]:
             yield words[0], words[1:]
 
 
-def test_a_whole_run_handles_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--seconds", "1.5", "--rate", "800", "--seed", "1")
+def test_a_whole_run_handles_everything_and_leaves_only_its_data(
+    tmp_path: Path, own_server: OwnServer
+) -> None:
+    kept = ("--data-dir", str(tmp_path / "kept"))
+    demo = Demo(tmp_path, "--seconds", "1.5", "--rate", "800", "--seed", "1", *kept)
     ended = demo.wait(25)
     assert ended.returncode == 0, demo
     assert ended.stderr == ""
@@ -97,11 +107,16 @@ def test_a_whole_run_handles_everything_and_leaves_nothing(tmp_path: Path) -> No
     assert "Nothing is lost; orders and fills agree." in ended.stdout
     demo.assert_nothing_left()
     demo.assert_no_directory_left()
+    namespace = re.search(r"kept, under namespace (demo-[0-9a-f]+)\.", ended.stdout)
+    assert namespace is not None, demo
+    with redis.Redis.from_url(own_server("kept").url, protocol=2) as client:
+        for name, count in events.items():
+            assert client.xlen(f"{{{namespace[1]}:log:{name}:0}}:entries") == count
 
 
 @pytest.mark.parametrize("moment", ["Starting an embedded server.*", "Starting worker processes.*"])
 def test_ctrl_c_while_starting(tmp_path: Path, moment: str) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, killed="worker" in moment)
     demo.wait_for_line(moment)
     demo.signal(signal.SIGINT)
     ended = demo.wait(10)
@@ -149,7 +164,7 @@ def test_ctrl_c_while_the_last_events_are_handled(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, killed=True)
     demo.wait_for_line("0 of 20 s: .*")
     demo.signal(signal.SIGINT)
     demo.wait_for_line("Stopping the worker processes.*")
@@ -164,7 +179,7 @@ def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["Starting worker processes.*", "0 of 20 s: .*"])
 def test_a_killed_demo_leaves_no_process(tmp_path: Path, moment: str) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, killed=True)
     demo.wait_for_line(moment)
     for program in ("valkey", "dramatiq"):
         wait_until(lambda program=program: program in " ".join(demo.others().values()), 5, program)
@@ -180,7 +195,7 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path, moment: str) -> None:
 def test_a_demo_of_a_killed_make_stops(tmp_path: Path) -> None:
     """make cannot pass a kill -9 on; the demo sees that its parent is gone."""
     command = [str(Path(sys.executable).with_name("streamatiq")), "demo"]
-    env = {"TMPDIR": str(tmp_path), MARK: str(tmp_path), "MAKELEVEL": "1"}
+    env = {"TMPDIR": str(tmp_path), MARK: str(tmp_path), "MAKELEVEL": "1"} | NO_COVERAGE
     make = start_python(f"import subprocess; subprocess.run({command!r})", env=env, cwd=tmp_path)
     make.wait_for_line("Starting worker processes.*")
     make.signal(signal.SIGKILL)
@@ -190,7 +205,7 @@ def test_a_demo_of_a_killed_make_stops(tmp_path: Path) -> None:
 
 
 def test_when_worker_processes_die_the_demo_says_why_and_stops(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--rate", "200")
+    demo = Demo(tmp_path, "--rate", "200", killed=True)
     demo.wait_for_line("0 of 20 s: .*")
     main = min(pid for pid, command in demo.others().items() if "dramatiq" in command)
     os.kill(main, signal.SIGKILL)  # its workers are orphans now
@@ -221,3 +236,23 @@ def test_a_server_that_cannot_be_used_is_one_line(
     assert line.startswith("streamatiq: error: ")
     assert says in line
     demo.assert_no_directory_left()
+
+
+def test_a_wrong_password_is_one_line(
+    tmp_path: Path, own_server: OwnServer, open_client: Callable[[str], redis.Redis]
+) -> None:
+    server = own_server(port=0)
+    open_client(server.url).config_set("requirepass", "right")
+    demo = Demo(tmp_path, "--redis-url", server.tcp_url.replace("//", "//:wrong@"))
+    ended = demo.wait(10)
+    assert ended.returncode == 1, demo
+    (line,) = ended.stderr.splitlines()
+    assert "refused the login" in line
+    assert ":wrong@" not in ended.stdout + ended.stderr
+
+
+def test_two_places_for_the_data_are_one_too_many(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--redis-url", "redis://localhost", "--data-dir", "kept")
+    ended = demo.wait(10)
+    assert ended.returncode == 2
+    assert "exclude each other" in ended.stderr
