@@ -107,7 +107,10 @@ class Endpoint:
         if not self._embedded:
             return self.url
         with self._lock:
-            self._server = EmbeddedServer.ensure(embedded_url_path(self.url))
+            server = EmbeddedServer.ensure(embedded_url_path(self.url))
+            # The object that started it is the one that can stop it: keep it while it runs.
+            if self._server is None or self._server.pid != server.pid:
+                self._server = server
             return self._server.url
 
     def connection(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -27,6 +28,7 @@ from .keys import Keys
 from .logs import Logs
 from .process import ConsumingProcess
 from .server import check_server
+from .settlements import Enqueue
 from .sources import AuditLevel, Source
 from .subscriptions import Subscription
 from .work_queues import WorkQueue
@@ -181,12 +183,8 @@ class RedisStreamsBroker(Broker):
             self.emit_before("enqueue", message, delay)
             if isinstance(message, Delivery) and message is current and message._exception:
                 message.retry_delay_ms = max(0, delay or 0)
-            elif message.queue_name in self.subscriptions:
-                raise HandlerDefinitionError(
-                    f"{message.queue_name!r} handles events and takes no messages: "
-                    "publish an event of its type instead of sending to it."
-                )
             else:
+                self._refuse_subscription(message.queue_name)
                 queue = self._work_queue(message.queue_name)
                 wire = queue.to_enqueue(message, delay)
                 if current is not None and after_handler:
@@ -201,6 +199,36 @@ class RedisStreamsBroker(Broker):
             raise
         self.emit_after("enqueue", message, delay)
         return message
+
+    def enqueue_many(
+        self, messages: Sequence[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """Adds messages to their work queues in few round trips.
+
+        Messages of one queue and lane keep their order. Not atomic: after an error some may be
+        stored, and enqueuing all again would store those twice. Within a delivery, as `enqueue`.
+
+        Parameters:
+          messages: Built by `actor.message(...)` or `actor.message_with_options(...)`.
+          delay: Milliseconds, for all of them.
+
+        Raises:
+          As `enqueue`.
+        """
+        current = current_delivery.get()
+        if current is not None and current.done_ns > 0 and not current.settled:
+            return [self.enqueue(message, delay=delay) for message in messages]
+        wires: dict[str, list[Enqueue]] = {}
+        for message in messages:
+            self.emit_before("enqueue", message, delay)
+            self._refuse_subscription(message.queue_name)
+            wire = self._work_queue(message.queue_name).to_enqueue(message, delay)
+            wires.setdefault(message.queue_name, []).append(wire)
+        for name, several in wires.items():
+            self._work_queue(name).enqueue(self._links, several)
+        for message in messages:
+            self.emit_after("enqueue", message, delay)
+        return list(messages)
 
     # -- consuming -----------------------------------------------------------------------------
 
@@ -291,6 +319,13 @@ class RedisStreamsBroker(Broker):
         self.endpoint.close()
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _refuse_subscription(self, name: str) -> None:
+        if name in self.subscriptions:
+            raise HandlerDefinitionError(
+                f"{name!r} handles events and takes no messages: publish an event of its type "
+                "instead of sending to it."
+            )
 
     def _work_queue(self, name: str) -> WorkQueue:
         queue = self._work_queues.get(name)

@@ -107,16 +107,19 @@ def publish(
 
 
 def enqueue(
-    target: EnqueueTarget,
+    lanes: Sequence[str],
+    delayed: tuple[str, str],
+    wake: str,
     producer: str,
     sequence: int,
-    messages: Sequence[tuple[int, str, bytes]],
+    messages: Sequence[tuple[int, int, str, bytes]],
 ) -> Call[bool]:
-    """Adds (delay in ms or -1, member, message) triples. Harmless to repeat with its `sequence`."""
+    """Adds (lane from 1, delay in ms or -1, member, message) to one queue. Harmless to repeat with
+    its `sequence`."""
     args: list[Any] = [sequence]
-    for delay_ms, member, message in messages:
-        args += (delay_ms, member, message)
-    return Call(script("enqueue"), (*target.keys(), producer), args, bool)
+    for message in messages:
+        args += message
+    return Call(script("enqueue"), (*lanes, *delayed, wake, producer), args, bool)
 
 
 def _fetched(reply: Any) -> Fetched:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dramatiq import Message
 
@@ -16,6 +16,9 @@ from .settlements import Enqueue
 from .sources import AuditLevel, Source
 
 __all__ = ["WorkQueue"]
+
+#: Messages in one script call: the server is busy for about a millisecond.
+MESSAGES_A_CALL = 500
 
 
 class WorkQueue:
@@ -70,29 +73,38 @@ class WorkQueue:
         )
 
     def enqueue(self, links: LinkPool, messages: Sequence[Enqueue]) -> None:
-        """Adds messages of one lane, once, even if a reply is lost and the call repeated.
+        """Adds messages, each once, even if a reply is lost and the call repeated.
+
+        They keep their order within a lane. Not atomic over more than `MESSAGES_A_CALL`.
 
         Raises:
           BrokerConnectionError: The server cannot be reached; whether it has stored them is not
             known.
-          BrokerError: The server refused; nothing was stored.
+          BrokerError: The server refused; the messages of that call were not stored.
         """
-        sequence: dict[str, int] = {}
+        for first in range(0, len(messages), MESSAGES_A_CALL):
+            links.call(self._adding(messages[first : first + MESSAGES_A_CALL]))
+
+    def _adding(self, messages: Sequence[Enqueue]) -> Callable[[Link], bool]:
+        numbers: dict[str, int] = {}
 
         def add(link: Link) -> bool:
             # One number for all attempts: the script remembers the last one of each link.
-            number = sequence.setdefault(link.slot, link.sequence + 1)
-            link.sequence = number
+            number = numbers.get(link.slot)
+            if number is None:
+                number = numbers[link.slot] = link.next_sequence()
             return link.run(
                 scripts.enqueue(
-                    messages[0].target,
+                    [target.entries for target in self.targets.values()],
+                    self.delayed,
+                    self.keys.wake,
                     self.keys.producer(link.slot),
                     number,
-                    [(one.delay_ms, one.member, one.message) for one in messages],
+                    [(one.target.number, *one[1:]) for one in messages],
                 )
             )
 
-        links.call(add)
+        return add
 
     def flush(self, links: LinkPool) -> int:
         """Drops queued, pending and delayed messages; returns how many."""
