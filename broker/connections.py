@@ -29,7 +29,7 @@ from redis.connection import AbstractConnection, parse_url
 from redis.retry import Retry
 
 from .._config_layer import redact
-from ..errors import ConfigurationError
+from ..errors import BrokerConnectionError, ConfigurationError, EmbeddedServerError
 from .backoff import Backoff
 from .calls import Call
 from .embedded import EmbeddedServer, embedded_url_path
@@ -107,7 +107,12 @@ class Endpoint:
         if not self._embedded:
             return self.url
         with self._lock:
-            server = EmbeddedServer.ensure(embedded_url_path(self.url))
+            try:
+                server = EmbeddedServer.ensure(embedded_url_path(self.url))
+            except EmbeddedServerError as error:
+                if self._server is None:
+                    raise  # it never ran here: a mistake in the configuration
+                raise BrokerConnectionError(str(error)) from error
             # The object that started it is the one that can stop it: keep it while it runs.
             if self._server is None or self._server.pid != server.pid:
                 self._server = server

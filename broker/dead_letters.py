@@ -35,7 +35,8 @@ class DeadLetterEntry:
       source: The stream it came from, as people call it.
       entry_id: Its id there.
       data: The payload, byte for byte.
-      cause: `undecodable`, `failed` (retries exhausted, or refused by a middleware), `skipped`.
+      cause: `undecodable`, `failed` (retries exhausted, or no such actor), `skipped` (refused by a
+        middleware), `killed_worker`.
       error: What was raised, as `Type: text`.
       traceback: The end of its traceback; may be empty.
       attempts: How often it was run.
@@ -62,10 +63,13 @@ def _fields(
     data: bytes,
     cause: str,
     error: BaseException | None,
+    not_enqueued: BaseException | None = None,
     attempts: int,
     consumer: str,
 ) -> DeadLetter:
     text = "" if error is None else f"{type(error).__name__}: {error}"
+    if not_enqueued is not None:
+        text += f" (and what should follow could not be enqueued: {not_enqueued})"
     trace = "" if error is None else "".join(traceback.format_exception(error))
     pairs: dict[str, Any] = {
         "source": source.name,
@@ -94,6 +98,7 @@ def dead_letter(delivery: Delivery, cause: str, error: BaseException | None) -> 
         data=delivery.data,
         cause=cause,
         error=error,
+        not_enqueued=delivery.failure,
         attempts=delivery.attempt if delivery.done_ns else delivery.attempt - 1,
         consumer=delivery.consumer,
     )

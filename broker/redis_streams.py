@@ -7,36 +7,27 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import redis
-from dramatiq import Broker, Message, Worker
+from dramatiq import Message, Worker
 from dramatiq.errors import QueueNotFound
-from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from ..errors import BrokerError, HandlerDefinitionError
+from ..errors import BrokerError
 from ..settings import Settings
-from .connections import Endpoint, LinkPool, RetryPolicy
 from .consumer import StreamConsumer, hand_back
 from .current import current_delivery
-from .dead_letters import DeadLetterEntry, read_dead_letters
 from .delivery import Delivery
 from .groups import groups_maker
 from .hooks import Hooks
-from .inspection import subscription_backlog, wait_until_empty
 from .intake import Intake
-from .keys import Keys
-from .logs import Logs
 from .process import ConsumingProcess
+from .queue_broker import QueueBroker
 from .server import check_server
 from .settlements import Enqueue
-from .sources import AuditLevel, Source
-from .subscriptions import Subscription
-from .work_queues import WorkQueue
 
 __all__ = ["RedisStreamsBroker"]
 
 
-class RedisStreamsBroker(Broker):
+class RedisStreamsBroker(QueueBroker):
     """A Dramatiq broker on Redis Streams (Redis 7.0 or newer, Valkey 8 or newer).
 
     Plain actors work as with any broker: `.send()` adds to a work queue, whose entries are deleted
@@ -74,21 +65,8 @@ class RedisStreamsBroker(Broker):
         settings: Settings | None = None,
         middleware: list[Middleware] | None = None,
     ) -> None:
-        super().__init__(middleware)
+        super().__init__(middleware, url=url, namespace=namespace, settings=settings)
         self._hooks = Hooks(self)
-        self.logger = get_logger(__name__, type(self))
-        self.settings = settings or Settings()
-        self.queues: set[str] = set()
-        self.keys = Keys(namespace or self.settings.namespace)
-        self.endpoint = Endpoint(url or self.settings.redis.url)
-        self._retry = RetryPolicy(
-            self.settings.redis.max_retries, float(self.settings.redis.retry_delay)
-        )
-        self._window_ms = int(self.settings.event_bus.idempotency_window * 1000)
-        self._links = LinkPool(self.endpoint, self._retry)
-        self.logs = Logs(self.keys, self._links, window_ms=self._window_ms)
-        self.subscriptions: dict[str, Subscription] = {}
-        self._work_queues: dict[str, WorkQueue] = {}
         self._lock = threading.Lock()  # guards _process
         self._process: ConsumingProcess | None = None
         self._in_command_line = False
@@ -142,24 +120,6 @@ class RedisStreamsBroker(Broker):
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
-
-    def declare_subscription(self, subscription: Subscription) -> None:
-        """Makes queue `subscription.name` read logs. Before its actor is declared.
-
-        Raises:
-          HandlerDefinitionError: A subscription, an actor or a work queue has this name.
-        """
-        name = subscription.name
-        if name in self.subscriptions or name in self.queues or name in self.actors:
-            raise HandlerDefinitionError(
-                f"A handler, actor or queue named {name!r} is declared already. "
-                "Give this one another name: @on(..., name=...)."
-            )
-        self.subscriptions[name] = subscription
-
-    def get_declared_queues(self) -> set[str]:
-        """A copy of the names of all declared queues."""
-        return set(self.queues)
 
     # -- enqueuing -----------------------------------------------------------------------------
 
@@ -248,67 +208,6 @@ class RedisStreamsBroker(Broker):
         intake = process.intake(queue_name, lambda process: self._intake(queue_name, process))
         return StreamConsumer(intake, process.committer, prefetch=prefetch, timeout_ms=timeout)
 
-    # -- administration ------------------------------------------------------------------------
-
-    def flush(self, queue_name: str) -> None:
-        """Drops what a work queue holds: queued, running and delayed messages.
-
-        Raises:
-          HandlerDefinitionError: It is a subscription: events stay in their log.
-        """
-        if queue_name in self.subscriptions:
-            raise HandlerDefinitionError(
-                f"{queue_name!r} is a subscription; its events stay in their log."
-            )
-        self._work_queue(queue_name).flush(self._links)
-
-    def flush_all(self) -> None:
-        """Drops what all declared work queues hold."""
-        for name in self.get_declared_queues() - set(self.subscriptions):
-            self.flush(name)
-
-    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
-        """Waits until a queue holds nothing: ready, running, parked or delayed.
-
-        Parameters:
-          timeout: Milliseconds; None waits for ever.
-
-        Raises:
-          QueueJoinTimeout: It still held something.
-          QueueNotFound: It was never declared.
-        """
-        if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
-        wait_until_empty(queue_name, lambda: self.backlog(queue_name), timeout)
-
-    def backlog(self, queue_name: str) -> int:
-        """What a queue still has to handle: unread, pending, and delayed entries.
-
-        For a subscription the unread entries of one stream count at most once: zero means zero.
-        """
-        subscription = self.subscriptions.get(queue_name)
-        if subscription is None:
-            return self._work_queue(queue_name).backlog(self._links)
-        sources = self._sources(queue_name)
-        return self._links.call(lambda link: subscription_backlog(link, sources))
-
-    def dead_letters(self, queue_name: str) -> list[DeadLetterEntry]:
-        """The dead letters of a work queue or subscription, oldest first."""
-        keys = {source.keys.dead for source in self._sources(queue_name)}
-        with self.client() as client:
-            found = [letter for key in sorted(keys) for letter in read_dead_letters(client, key)]
-        return sorted(found, key=lambda letter: letter.at_ms)
-
-    def fence(self, queue_name: str, consumer: str) -> None:
-        """Declares a consumer dead: nothing it still sends for this queue is committed."""
-        with self.client() as client:
-            for source in self._sources(queue_name):
-                client.set(source.keys.fence(consumer), 1, ex=86_400)
-
-    def client(self) -> redis.Redis:
-        """A redis-py client of the broker's server; close it after use."""
-        return self.endpoint.client()
-
     def close(self) -> None:
         """Hands back what was not run, settles what was, and closes the connections."""
         with self._lock:
@@ -319,30 +218,6 @@ class RedisStreamsBroker(Broker):
         self.endpoint.close()
 
     # -- parts ---------------------------------------------------------------------------------
-
-    def _refuse_subscription(self, name: str) -> None:
-        if name in self.subscriptions:
-            raise HandlerDefinitionError(
-                f"{name!r} handles events and takes no messages: publish an event of its type "
-                "instead of sending to it."
-            )
-
-    def _work_queue(self, name: str) -> WorkQueue:
-        queue = self._work_queues.get(name)
-        if queue is None:
-            queue = self._work_queues.setdefault(name, WorkQueue(self.keys, name))
-        return queue
-
-    def _sources(self, queue_name: str) -> list[Source]:
-        subscription = self.subscriptions.get(queue_name)
-        if subscription is None:
-            return self._work_queue(queue_name).sources
-        audit = self.settings.audit
-        return subscription.sources(
-            self.keys,
-            {name: AuditLevel(level) for name, level in audit.overrides.items()},
-            AuditLevel(audit.level),
-        )
 
     def _intake(self, queue_name: str, process: ConsumingProcess) -> Intake:
         subscription = self.subscriptions.get(queue_name)
@@ -361,10 +236,6 @@ class RedisStreamsBroker(Broker):
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
         )
-
-    def _group_start(self, queue_name: str) -> str:
-        subscription = self.subscriptions.get(queue_name)
-        return "0" if subscription is None else subscription.group_start
 
     def _consuming(self) -> ConsumingProcess:
         with self._lock:
