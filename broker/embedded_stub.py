@@ -42,7 +42,7 @@ _LOG_ROTATE_BYTES = 4 * 1024 * 1024
 _EXIT_FAILED = 70
 
 
-def follow_parent(parent_pid: int) -> None:
+def _follow_parent(parent_pid: int) -> None:
     """Die with the parent thread where the kernel offers it; leave now if it is gone."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +52,7 @@ def follow_parent(parent_pid: int) -> None:
         raise ProcessLookupError(f"the starting process {parent_pid} is gone")
 
 
-def take_lock(path: str) -> int:
+def _take_lock(path: str) -> int:
     """Wait for the lock; return its descriptor, which the server will inherit."""
     lock_fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock_fd, fcntl.LOCK_EX)
@@ -60,7 +60,7 @@ def take_lock(path: str) -> int:
     return lock_fd
 
 
-def write_info(path: str, info: dict[str, Any]) -> None:
+def _write_info(path: str, info: dict[str, Any]) -> None:
     """Replace the info file in one step."""
     fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def write_info(path: str, info: dict[str, Any]) -> None:
     os.replace(fresh, path)
 
 
-def send_output_to(log_path: str) -> None:
+def _send_output_to(log_path: str) -> None:
     """Point stdout and stderr to the log, moving a large one aside first."""
     if os.path.exists(log_path) and os.path.getsize(log_path) > _LOG_ROTATE_BYTES:
         os.replace(log_path, f"{log_path}.1")
@@ -78,7 +78,7 @@ def send_output_to(log_path: str) -> None:
     os.dup2(log_fd, 2)
 
 
-def main(spec: dict[str, Any]) -> NoReturn:
+def _main(spec: dict[str, Any]) -> NoReturn:
     """Become the server.
 
     `spec`: `parent_pid`, `data_dir`, `lock`, `info_path`, `log` (names inside `data_dir`),
@@ -88,14 +88,14 @@ def main(spec: dict[str, Any]) -> NoReturn:
     # A thread may have blocked or ignored it, and both survive exec.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    follow_parent(spec["parent_pid"])
+    _follow_parent(spec["parent_pid"])
     # The server's paths are relative to its directory: no quoting, no length limit.
     os.chdir(spec["data_dir"])
-    lock_fd = take_lock(spec["lock"])
+    lock_fd = _take_lock(spec["lock"])
     lock_inode = os.fstat(lock_fd).st_ino
-    write_info(spec["info_path"], {**spec["info"], "pid": os.getpid(), "lock_inode": lock_inode})
+    _write_info(spec["info_path"], {**spec["info"], "pid": os.getpid(), "lock_inode": lock_inode})
     told = os.dup(2)  # closed by a successful exec
-    send_output_to(spec["log"])
+    _send_output_to(spec["log"])
     argv: list[str] = spec["argv"]
     try:
         os.execv(argv[0], argv)
@@ -105,7 +105,7 @@ def main(spec: dict[str, Any]) -> NoReturn:
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        _main(json.loads(sys.argv[1]))
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()

@@ -23,6 +23,7 @@ __all__ = [
     "Emit",
     "Ended",
     "Enqueue",
+    "HandBack",
     "Park",
     "Problem",
     "Settlement",

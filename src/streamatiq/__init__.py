@@ -5,43 +5,46 @@ Import from here only; what lies in the packages below may move.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
-from . import errors
-from .broker import (
-    AuditLevel,
-    DeadLetterEntry,
-    EmbeddedServer,
-    Logs,
-    Receipt,
-    RedisStreamsBroker,
-)
-from .errors import StreamatiqError
-from .events import (
-    Direction,
-    Event,
-    EventType,
-    FillEvent,
-    Lane,
-    Laned,
-    Liquidity,
-    MarketDataEvent,
-    OrderEvent,
-    OrderStatus,
-    OrderType,
-    Partitioned,
-    Quote,
-    Side,
-    SignalEvent,
-    TimeInForce,
-    Trade,
-    decode,
-    encode,
-    instrument,
-    now_ns,
-)
-from .settings import Settings
-from .workers import apublish, apublish_many, default_broker, emit, on, publish, publish_many
+if TYPE_CHECKING:
+    from . import errors
+    from .broker import (
+        AuditLevel,
+        DeadLetterEntry,
+        EmbeddedServer,
+        Logs,
+        Receipt,
+        RedisStreamsBroker,
+    )
+    from .errors import StreamatiqError
+    from .events import (
+        Direction,
+        Event,
+        EventType,
+        FillEvent,
+        Lane,
+        Laned,
+        Liquidity,
+        MarketDataEvent,
+        OrderEvent,
+        OrderStatus,
+        OrderType,
+        Partitioned,
+        Quote,
+        Side,
+        SignalEvent,
+        TimeInForce,
+        Trade,
+        decode,
+        encode,
+        instrument,
+        now_ns,
+    )
+    from .settings import Settings
+    from .workers import apublish, apublish_many, default_broker, emit, on, publish, publish_many
 
 __version__ = _version("streamatiq")
 
@@ -84,3 +87,22 @@ __all__ = [
     "publish",
     "publish_many",
 ]
+
+#: Where the names come from, in the order of the layers.
+_HOMES = (".errors", ".settings", ".events", ".broker", ".workers")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for, so that `streamatiq --help` need not load a broker."""
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(home, __name__)
+            value = module if home == f".{name}" else getattr(module, name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
