@@ -7,8 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import OwnServer
 from tests.integration.faults.fleet import Fleet
+from tests.integration.faults.servers import PrivateServer
 from tests.integration.logs.harness import Bench
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """Lines for the reader, shown at the end of the run."""
+    return request.config.stash.setdefault(_FIGURES, [])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show the figures of fault tests."""
+    lines = config.stash.get(_FIGURES, [])
+    if lines:
+        terminalreporter.section("figures of faults")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture
@@ -35,5 +56,19 @@ def bench(open_bench: Callable[..., Bench]) -> Bench:
 def fleet(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Fleet]:
     """Worker processes on the shared server."""
     made = Fleet(redis_url, namespace, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def private(own_server: OwnServer) -> PrivateServer:
+    """A server of this test, to be killed, restarted and configured."""
+    return PrivateServer(own_server)
+
+
+@pytest.fixture
+def private_fleet(private: PrivateServer, namespace: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Worker processes on `private`."""
+    made = Fleet(private.url, namespace, tmp_path)
     yield made
     made.close()

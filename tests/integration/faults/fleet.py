@@ -7,19 +7,30 @@ and doubled effects can be counted from the log alone.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import redis
 from dramatiq import Message
 from tests.support import DramatiqWorkers, dramatiq_workers, wait_until
 
 from streamatiq import Event, Partitioned, RedisStreamsBroker, Settings
 from streamatiq.broker import Subscription
 
-__all__ = ["Cause", "Effect", "Fleet"]
+__all__ = ["QUICK", "Cause", "Effect", "Fleet"]
+
+#: Constants of `streamatiq.broker` in worker processes that find the dead sooner, seconds.
+QUICK = {
+    "heartbeat.BEAT_S": 0.4,
+    "heartbeat.LEASE_S": 1.0,
+    "reclaimer.SILENCE_S": 1.5,
+    "reclaimer.LOOK_S": 0.2,
+    "reclaimer.BELIEVE_S": 0.2,
+}
 
 
 class Cause(Event, type="fault.cause", log=Partitioned(1)):
@@ -34,9 +45,16 @@ class Effect(Event, type="fault.effect", log=Partitioned(1)):
 
 
 _HANDLERS = """
-import os, signal, time
+import json, os, signal, time
+from importlib import import_module
 import dramatiq
 from streamatiq import Event, Partitioned, default_broker, on
+
+for name, value in json.loads(os.environ.get("FLEET_CONSTANTS", "{}")).items():
+    module, _, constant = name.rpartition(".")
+    module = import_module("streamatiq.broker." + module)
+    assert hasattr(module, constant), name
+    setattr(module, constant, value)
 
 default_broker()
 
@@ -92,16 +110,32 @@ class Fleet:
         self.broker.declare_queue("messages")
         self.broker.declare_subscription(Subscription("fleet", (Cause,), "earliest"))
         self.source = self.broker.keys.log("fault.cause", "0").subscription("fleet")
+        self._effects = self.broker.keys.log("fault.effect", "0").entries
+        self._client: redis.Redis | None = None
+
+    @property
+    def client(self) -> redis.Redis:
+        """A redis-py client of its server."""
+        if self._client is None:
+            self._client = self.broker.client()
+        return self._client
 
     def workers(
-        self, *, env: Mapping[str, str | None] | None = None, **options: Any
+        self,
+        *,
+        env: Mapping[str, str | None] | None = None,
+        constants: Mapping[str, float] | None = None,
+        **options: Any,
     ) -> AbstractContextManager[DramatiqWorkers]:
-        """Start one `dramatiq` command; its worker processes die together when one dies."""
-        return dramatiq_workers(
-            "fleet_handlers", env={**self.env, **(env or {})}, cwd=self.directory, **options
-        )
+        """Start one `dramatiq` command; its worker processes die together when one dies.
 
-    def publish(self, numbers: range, what: str = "") -> None:
+        Args:
+            constants: values of constants of `streamatiq.broker`, by `module.NAME`.
+        """
+        env = {**self.env, "FLEET_CONSTANTS": json.dumps(constants or {}), **(env or {})}
+        return dramatiq_workers("fleet_handlers", env=env, cwd=self.directory, **options)
+
+    def publish(self, numbers: Collection[int], what: str = "") -> None:
         self.broker.logs.publish_many([Cause(ts_event=1, number=n, what=what) for n in numbers])
 
     def send(self, number: int, what: str = "", *, lane: str = "normal") -> None:
@@ -124,9 +158,18 @@ class Fleet:
         """Who has committed effects."""
         return {entry.event.pid for entry in self.broker.logs.read(Effect)}
 
-    def wait_for(self, numbers: range, timeout_s: float = 20.0) -> None:
+    def wait_for_effects(self, count: int, timeout_s: float = 20.0) -> None:
+        """Wait until the log of effects holds `count` of them."""
+        wait_until(
+            lambda: self.client.xlen(self._effects) >= count,
+            timeout_s,
+            lambda: f"{count} effects, found {self.client.xlen(self._effects)}",
+        )
+
+    def wait_for(self, numbers: Collection[int], timeout_s: float = 20.0) -> None:
         """Wait until each cause has an effect and nothing is pending."""
         wanted = set(numbers)
+        self.wait_for_effects(len(wanted), timeout_s)
         wait_until(
             lambda: wanted <= self.effects().keys() and self.broker.backlog("fleet") == 0,
             timeout_s,
@@ -134,4 +177,6 @@ class Fleet:
         )
 
     def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
         self.broker.close()

@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from tests.integration.faults.fleet import Fleet
+from tests.integration.faults.fleet import QUICK, Fleet
 from tests.support import wait_until
 
+from streamatiq.broker.process import MAX_DELIVERIES
 
-def _run_until(fleet: Fleet, done: Callable[[], bool], *, starts: int = 12) -> int:
+
+def _run_until(
+    fleet: Fleet, done: Callable[[], bool], *, max_deliveries: int, starts: int = 12
+) -> int:
     """Start workers again whenever they die, as a supervisor would; how often that was."""
+    constants = {**QUICK, "process.MAX_DELIVERIES": max_deliveries}
     for started in range(1, starts + 1):
-        with fleet.workers(threads=4) as workers:
+        with fleet.workers(threads=4, constants=constants) as workers:
             wait_until(lambda: not workers.running or done(), 15, lambda: workers.log[-3000:])
             if done():
                 return started
@@ -21,8 +26,15 @@ def _run_until(fleet: Fleet, done: Callable[[], bool], *, starts: int = 12) -> i
     raise AssertionError(f"not done after {starts} starts")
 
 
-@pytest.mark.parametrize("what", ["kill", "exit"])
-def test_an_event_that_kills_its_worker(fleet: Fleet, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "max_deliveries"),
+    [
+        ("kill", 3),
+        pytest.param("kill", MAX_DELIVERIES, marks=pytest.mark.soak),
+        pytest.param("exit", MAX_DELIVERIES, marks=pytest.mark.soak),
+    ],
+)
+def test_an_event_that_kills_its_worker(fleet: Fleet, what: str, max_deliveries: int) -> None:
     fleet.publish(range(20), "0.02")
     fleet.publish(range(20, 21), what)
     fleet.publish(range(21, 60), "0.02")
@@ -31,12 +43,12 @@ def test_an_event_that_kills_its_worker(fleet: Fleet, what: str) -> None:
     def done() -> bool:
         return fleet.effects().keys() >= neighbours and bool(fleet.broker.dead_letters("fleet"))
 
-    starts = _run_until(fleet, done)
+    starts = _run_until(fleet, done, max_deliveries=max_deliveries)
     (letter,) = fleet.broker.dead_letters("fleet")
-    assert (letter.cause, letter.attempts) == ("killed_worker", 5)
+    assert (letter.cause, letter.attempts) == ("killed_worker", max_deliveries)
     assert b'"number":20' in letter.data
     assert fleet.effects() == Counter(neighbours)
-    assert starts == 6
+    assert starts == max_deliveries + 1
 
 
 def test_slow_neighbours_in_other_lanes_are_not_condemned(fleet: Fleet) -> None:
@@ -48,6 +60,6 @@ def test_slow_neighbours_in_other_lanes_are_not_condemned(fleet: Fleet) -> None:
         letters = fleet.broker.dead_letters("messages")
         return len(letters) + len(fleet.effects()) >= 3
 
-    _run_until(fleet, done)
+    _run_until(fleet, done, max_deliveries=3)
     assert set(fleet.effects()) == {0, 2}
     assert [letter.cause for letter in fleet.broker.dead_letters("messages")] == ["killed_worker"]
