@@ -48,11 +48,21 @@ class Backoff:
         return self._wait(self.next_s())
 
     def repeat(
-        self, action: Callable[[], T], *, max_retries: int | None, before_retry: Callable[[], None]
+        self,
+        action: Callable[[], T],
+        *,
+        max_retries: int | None,
+        before_retry: Callable[[], None],
+        first_at_once: bool = False,
     ) -> T:
         """Runs `action` until it does not lose its connection, at most 1 + `max_retries` times.
 
         A refused password is not tried again.
+
+        Parameters:
+          before_retry: Called before each repetition.
+          first_at_once: Repeat without a pause once: the connection had been idle, and may have
+            been closed long ago.
 
         Raises:
           BrokerConnectionError: The last attempt's.
@@ -68,5 +78,5 @@ class Backoff:
                     raise
                 before_retry()
                 attempt += 1
-                if self.pause():
+                if (attempt > 1 or not first_at_once) and self.pause():
                     raise

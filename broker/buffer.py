@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .in_flight import InFlight
+from .in_flight import Held, InFlight
 from .room import Room
 from .sources import Source
 
@@ -36,6 +36,11 @@ class Claimed(NamedTuple):
     #: Retry state, where it was parked before.
     options: bytes | None
     claimed_ns: int
+
+    @property
+    def held(self) -> Held:
+        """The entry, as `InFlight` knows it."""
+        return (self.source.keys.entries, self.source.group, self.consumer, self.entry_id)
 
 
 class Buffer:
@@ -97,7 +102,7 @@ class Buffer:
 
     def put(self, claimed: Sequence[Claimed]) -> None:
         """Adds entries that were claimed."""
-        self._in_flight.add([(one.source, one.consumer, one.entry_id) for one in claimed])
+        self._in_flight.add([one.held for one in claimed])
         with self._changed:
             for one in claimed:
                 self._lanes[one.source.lane].append(one)
@@ -135,11 +140,14 @@ class Buffer:
             self._closed = True
             self._changed.notify_all()
 
-    def drain(self) -> list[Claimed]:
-        """Takes out everything."""
+    def drain(self, *, unless: str | None = None) -> list[Claimed]:
+        """Takes out everything, but for what was claimed under the name `unless`."""
+        drained: list[Claimed] = []
         with self._changed:
-            drained = [one for lane in self._lanes for one in lane]
             for lane in self._lanes:
+                kept = [one for one in lane if one.consumer == unless]
+                drained += [one for one in lane if one.consumer != unless]
                 lane.clear()
-            self._buffered = 0
-            return drained
+                lane.extend(kept)
+            self._buffered -= len(drained)
+        return drained

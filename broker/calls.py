@@ -13,7 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Call", "Script", "script"]
+__all__ = ["Call", "Script", "script", "script_name"]
+
+#: Names of the scripts that were loaded, by what stands in EVAL and EVALSHA.
+_names: dict[bytes | str, str] = {}
 
 T = TypeVar("T")
 
@@ -37,7 +40,14 @@ def script(name: str) -> Script:
     text = _INCLUDE.sub(lambda found: (folder / found[1]).read_text(encoding="utf-8"), text)
     data = text.encode()
     # Not a secret: SHA-1 is how EVALSHA names a script.
-    return Script(name, data, hashlib.sha1(data, usedforsecurity=False).hexdigest())
+    sha = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    _names[sha] = _names[data] = name
+    return Script(name, data, sha)
+
+
+def script_name(argument: bytes | str) -> str | None:
+    """The script that the first argument of EVAL or EVALSHA means, for messages."""
+    return _names.get(argument)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 from dramatiq.logging import get_logger
 
-from ..errors import BrokerConnectionError, BrokerError
+from ..errors import BrokerConnectionError, BrokerError, ReadOnlyServer
 from .connections import Endpoint, Link, RetryPolicy
 from .in_flight import InFlight
 from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
@@ -149,9 +149,7 @@ class Committer:
                 count = min(len(self._waiting), MAX_BATCH)
                 batch = [self._waiting.popleft() for _ in range(count)]
             again = self._commit(batch)
-            self._in_flight.remove(
-                [(one.source, one.consumer, one.entry_id) for one in batch if one not in again]
-            )
+            self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:
                 self._unsettled += len(again) - len(batch)
                 self._waiting.extend(again)
@@ -163,16 +161,18 @@ class Committer:
         call = settle(self.name, self._number, self._window_ms, batch)
         try:
             outcome = self._until_answered(lambda: self._link.run(call))
-        except BrokerConnectionError:
+        except (BrokerConnectionError, ReadOnlyServer):
             return []  # close() gave up and says so
         except BrokerError as error:
             if len(batch) > 1:
                 return [left for one in batch for left in self._commit([one])]
             return self._refused(batch[0], str(error))
-        except Exception:
-            # A bug of ours must not end this thread in silence: the entries stay pending.
-            self.logger.exception("Settling %d deliveries failed; they stay pending.", len(batch))
-            return []
+        except Exception as error:
+            # A value that cannot be sent, or a bug of ours: neither must end this thread.
+            if len(batch) > 1:
+                return [left for one in batch for left in self._commit([one])]
+            self.logger.exception("%s cannot be settled.", batch[0].source.name)
+            return self._refused(batch[0], repr(error))
         return self._look_at(batch, outcome)
 
     def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
@@ -181,7 +181,8 @@ class Committer:
         while True:
             try:
                 outcome = action()
-            except BrokerConnectionError as error:
+            except (BrokerConnectionError, ReadOnlyServer) as error:
+                # A primary that was demoted: its successor will answer under the same address.
                 self._link.close()
                 if lost_at is None:
                     lost_at = time.monotonic()

@@ -177,6 +177,11 @@ class Link:
         #: Number of the last such call.
         self.sequence = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection was opened, and not lost as far as we know."""
+        return self._connection is not None
+
     def next_sequence(self) -> int:
         """The number of the next call that must happen once. Repeat it with the same number."""
         self.sequence += 1
@@ -320,7 +325,10 @@ class LinkPool:
         """
         with self.borrow() as link:
             return self.retry.backoff().repeat(
-                lambda: action(link), max_retries=self.retry.max_retries, before_retry=link.close
+                lambda: action(link),
+                max_retries=self.retry.max_retries,
+                before_retry=link.close,
+                first_at_once=link.is_open,
             )
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ all bookkeeping is therefore in the intake and the committer, which live as long
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,6 @@ from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
 from dramatiq.message import get_encoder
 from dramatiq.middleware import SkipMessage
-from pydantic_core import from_json, to_json
 
 from ..errors import EventDecodeError
 from ..events import decode_as
@@ -133,12 +133,13 @@ class StreamConsumer(Consumer):
         try:
             if delivery.retry_delay_ms is not None:
                 if delivery.source.is_log:
-                    return Park(delivery.retry_delay_ms, to_json(delivery.options))
+                    return Park(delivery.retry_delay_ms, _options(delivery))
                 delivery.retry_message = _retry(delivery)
                 return RETRIED
         except Exception:
             # It stays pending: a retry that cannot be written must not be lost.
             self.logger.exception("The retry of %r cannot be written.", delivery)
+            delivery.messages.clear()
             return Park(UNDECIDED_MS, b"")
         if delivery._exception is None and delivery.failure is None:
             return DONE
@@ -216,8 +217,11 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
     delivery.queue_name = delivery.actor_name = claimed.source.group
     delivery.args = (event,)
     delivery.kwargs = {}
-    delivery.options = from_json(claimed.options) if claimed.options else {}
-    delivery.attempt = delivery.options.get("retries", 0) + 1
+    try:
+        delivery.options = json.loads(claimed.options) if claimed.options else {}
+        delivery.attempt = delivery.options.get("retries", 0) + 1
+    except Exception as error:
+        raise EventDecodeError(f"Its retry state cannot be read: {error}") from error
     delivery.message_id = str(event.id)
     delivery.published_ns = event.ts_published or 0
     delivery.message_timestamp = (event.ts_published or event.ts_event) // 1_000_000
@@ -242,6 +246,11 @@ def _fill_message(delivery: Delivery) -> None:
     options.pop("eta", None)
     delivery.options = options
     delivery.published_ns = delivery.appended_ns
+
+
+def _options(delivery: Delivery) -> bytes:
+    """The retry state, in ASCII: a traceback may hold what has no UTF-8 form."""
+    return json.dumps(delivery.options, default=str, separators=(",", ":")).encode()
 
 
 def _retry(delivery: Delivery) -> Enqueue:

@@ -76,13 +76,18 @@ def _fields(
         "entry": entry_id,
         "data": data,
         "cause": cause,
-        "error": text[:MAX_TEXT],
-        "traceback": trace[-MAX_TEXT:],
+        "error": _encoded(text[:MAX_TEXT]),
+        "traceback": _encoded(trace[-MAX_TEXT:]),
         "attempts": attempts,
         "consumer": consumer,
         "at": time.time_ns() // 1_000_000,
     }
     return DeadLetter([part for pair in pairs.items() for part in pair])
+
+
+def _encoded(text: str) -> bytes:
+    """As UTF-8; what has no such form (half of a surrogate pair) is spelled out."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def dead_letter(delivery: Delivery, cause: str, error: BaseException | None) -> DeadLetter:

@@ -22,6 +22,7 @@ from ..errors import (
     ReadOnlyServer,
     WrongKeyType,
 )
+from .calls import script_name
 
 __all__ = ["fault", "translated"]
 
@@ -38,7 +39,7 @@ NOT_NOW_ERRORS = (
 
 def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> BrokerError:
     """Our error for redis-py's `error`, met at server `where` by `command`."""
-    text = str(error) or type(error).__name__
+    text = (str(error) or type(error).__name__).rstrip(".")
     what = _shown(command)
     if isinstance(error, raised.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
         return AuthenticationFailed(
@@ -61,8 +62,7 @@ def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> 
         return BrokerConnectionError(f"{where} cannot serve now: {text}.")
     if isinstance(error, raised.ConnectionError | raised.TimeoutError):
         return BrokerConnectionError(
-            f"No connection to {where}: {text.rstrip('.')}. "
-            "Is the server running and redis.url right?"
+            f"No connection to {where}: {text}. Is the server running and redis.url right?"
         )
     if "WRONGTYPE" in text:
         return WrongKeyType(
@@ -87,6 +87,10 @@ def _shown(command: Sequence[Any]) -> str:
     """The command's name and first argument, short: values may be large or secret."""
     if not command:
         return "a command"
+    if len(command) > 1 and isinstance(command[1], str | bytes):
+        name = script_name(command[1])
+        if name is not None:
+            return f"script {name}"
     words = [
         word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
         for word in command[:2]

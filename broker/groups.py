@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..errors import CommandFailed
+from . import scripts
 from .connections import Link
 from .sources import Source
 
@@ -22,19 +22,16 @@ def ensure_groups(link: Link, sources: Sequence[Source], start: str) -> None:
       CommandFailed: The server refused; names the key.
       BrokerConnectionError: The server cannot be reached.
     """
-    commands: list[Sequence[Any]] = [
-        ("XGROUP", "CREATE", source.keys.entries, source.group, start, "MKSTREAM")
-        for source in sources
-    ]
-    commands += [
-        ("XGROUP", "CREATE", key, sources[0].group, "$", "MKSTREAM") for key in wake_keys(sources)
-    ]
-    for command, reply in zip(commands, link.send_many(commands), strict=True):
-        if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
+    group = sources[0].group
+    streams = [(source.keys.entries, start) for source in sources]
+    streams += [(key, "$") for key in wake_keys(sources)]
+    errors = link.run(scripts.ensure(group, streams))
+    for (key, _), error in zip(streams, errors, strict=True):
+        if error:
             raise CommandFailed(
-                f"Cannot make the consumer group {command[3]!r} on {command[2]}: {reply}. If "
-                "another program uses this key, choose another namespace."
-            ) from reply
+                f"Cannot make the consumer group {group!r} on {key}: {error}. If another program "
+                "uses this key, choose another namespace."
+            )
 
 
 def wake_keys(sources: Sequence[Source]) -> list[str]:

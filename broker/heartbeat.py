@@ -9,14 +9,14 @@ others look at the reclaimer's.
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import threading
 import time
 
 from dramatiq.logging import get_logger
 
-from ..errors import BrokerConnectionError, PermissionDenied
+from ..errors import BrokerConnectionError, BrokerError, PermissionDenied
 from . import scripts
 from .connections import Endpoint, Link, RetryPolicy
 from .identity import Identity
@@ -72,6 +72,7 @@ class Heartbeat:
         retry = RetryPolicy(None, RECONNECT_S / 4)
         backoff = retry.backoff(wait=self._stopping.wait, limit_s=RECONNECT_S)
         connected = False
+        said = ""
         while not self._stopping.is_set():
             try:
                 if not connected:
@@ -81,6 +82,12 @@ class Heartbeat:
                 self._step()
             except BrokerConnectionError as error:
                 self.logger.debug("Heartbeat: %s Connecting again.", error)
+                connected = self._lost()
+                backoff.pause()
+            except BrokerError as error:
+                if str(error) != said:
+                    self.logger.error("Heartbeat: %s Trying on.", error)
+                said = str(error)
                 connected = self._lost()
                 backoff.pause()
             except Exception:
@@ -134,5 +141,7 @@ class Heartbeat:
         sock = self._link.socket()
         if sock is None:
             return True
-        readable, _, _ = select.select([sock, self._wake], [], [], timeout_s)
-        return sock in readable
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.register(self._wake, selectors.EVENT_READ)
+            return any(key.fileobj is sock for key, _ in selector.select(timeout_s))

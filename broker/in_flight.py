@@ -13,14 +13,15 @@ held, and while its one entry runs.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection
 
 from .sources import Source
 
-__all__ = ["InFlight"]
+__all__ = ["Held", "InFlight"]
 
-#: Stream, consumer name under which it was claimed, entry id.
-Held = tuple[Source, str, bytes]
+#: Stream, group, consumer name under which it was claimed, entry id.
+Held = tuple[str, str, str, bytes]
 
 
 class InFlight:
@@ -28,9 +29,11 @@ class InFlight:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._held: set[Held] = set()
+        #: How often each is held: one that was parked may be claimed again before its first
+        #: delivery is taken out.
+        self._held: Counter[Held] = Counter()
         #: What looked lost at the last comparison.
-        self._suspected: dict[Source, set[bytes]] = {}
+        self._suspected: dict[tuple[str, str, str], set[bytes]] = {}
         self._alone: object | None = None
 
     def __len__(self) -> int:
@@ -44,7 +47,10 @@ class InFlight:
     def remove(self, held: Collection[Held]) -> None:
         """The entries were settled, parked or handed back."""
         with self._changed:
-            self._held.difference_update(held)
+            for one in held:
+                self._held[one] -= 1
+                if self._held[one] <= 0:
+                    del self._held[one]
             if self._alone is not None and not self._held:
                 self._changed.notify_all()
 
@@ -58,19 +64,24 @@ class InFlight:
         thread that reads the source may ask: no fetch may be under way.
         """
         with self._changed:
-            missing = {one for one in pending if (source, consumer, one) not in self._held}
-        lost = missing & self._suspected.get(source, set())
-        self._suspected[source] = missing - lost
+            at = (source.keys.entries, source.group, consumer)
+            missing = {one for one in pending if (*at, one) not in self._held}
+        lost = missing & self._suspected.get(at, set())
+        self._suspected[at] = missing - lost
         return sorted(lost), bool(missing - lost)
 
     # -- alone ---------------------------------------------------------------------------------
 
-    def wait_for_turn(self, intake: object) -> None:
+    def wait_for_turn(self) -> None:
         """Waits while another intake of this process wants to be alone."""
         with self._changed:
-            self._changed.wait_for(lambda: self._alone is None or self._alone is intake)
+            self._changed.wait_for(lambda: self._alone is None)
 
-    def begin_alone(self, intake: object, timeout_s: float) -> bool:
+    def someone_is_alone(self) -> bool:
+        """Whether an intake is, or wants to be, alone."""
+        return self._alone is not None
+
+    def begin_alone(self, who: object, timeout_s: float) -> bool:
         """Asks all other intakes to hold back; True once nothing is held.
 
         False if another one has asked before, or something is still held after `timeout_s`; then
@@ -79,7 +90,7 @@ class InFlight:
         with self._changed:
             if self._alone is not None:
                 return False
-            self._alone = intake
+            self._alone = who
             if self._changed.wait_for(lambda: not self._held, timeout_s):
                 return True
             self._end()

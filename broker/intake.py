@@ -35,11 +35,12 @@ from .keys import MemberKeys
 from .members import encode_reads
 from .scripts import Fetched
 from .sources import Source
+from .suspects import Suspects, Turn
 
 __all__ = ["Intake"]
 
 #: Longest wait for new entries, ms. What a lost wake-up costs at most.
-BLOCK_MS = 5_000
+BLOCK_MS = 8_000
 #: Seconds that a reply may take beyond the time it may block.
 MARGIN_S = 5.0
 #: Seconds between two comparisons of what the server counts as ours with what we hold; also the
@@ -49,12 +50,6 @@ COMPARE_S = 20.0
 DOUBT_S = 1.0
 #: Pending entries looked at in one comparison: more than one process holds.
 COMPARED = 1_000
-#: Seconds that this process may take to become empty, and a suspect to show that it does no harm.
-QUIET_S = 2.0
-#: Seconds between two attempts to run suspects.
-SUSPECT_EVERY_S = 1.0
-#: Seconds after which a suspect runs although this process never became empty.
-SUSPECT_PATIENCE_S = 30.0
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
 
@@ -110,8 +105,7 @@ class Intake:
         self._in_flight = in_flight
         self._hand_back = hand_back
         self._next_compare = 0.0
-        self._next_suspect = 0.0
-        self._suspects_wait_since: float | None = None
+        self._suspects = Suspects(in_flight)
         self._clock_ns = clock_ns
         self._link = Link(
             endpoint, timeout_s=BLOCK_MS / 1000 + MARGIN_S, name=f"streamatiq-intake-{name[:40]}"
@@ -121,7 +115,7 @@ class Intake:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._client_id: int | None = None
-        self._wake_passed_ms: int | None = None
+        self._passed_on_ms = 0
 
     # -- for the consumer ----------------------------------------------------------------------
 
@@ -151,6 +145,7 @@ class Intake:
                 while self._thread.is_alive():
                     self._interrupt(link)
                     self._thread.join(UNBLOCK_EVERY_S)
+                self._wake_another(link)
         return self._buffer.drain()
 
     # -- the thread ----------------------------------------------------------------------------
@@ -213,10 +208,12 @@ class Intake:
             self._buffer.wait_for_resume()
         if room <= 0:
             return
-        self._in_flight.wait_for_turn(self)
+        self._in_flight.wait_for_turn()
         consumer = self._identity.consumer
         sources = self._sources
         if consumer != self._enlisted:
+            # What was claimed under a name that is lost would run for nothing.
+            self._in_flight.remove([one.held for one in self._buffer.drain(unless=consumer)])
             reads = encode_reads(sources)
             self._link.run(scripts.enlist(self._members, consumer, self.name, reads))
             self._enlisted = consumer
@@ -229,53 +226,43 @@ class Intake:
                 group=sources[0].group,
                 consumer=consumer,
                 room=room,
+                passed_on_ms=self._passed_on_ms,
             )
         )
+        self._passed_on_ms = fetched.next_due_ms or 0
         taken = self._keep(sources, fetched, consumer)
         if self._rotate and len(sources) > 1:
             self._sources = [*sources[1:], sources[0]]
         if fetched.error:
             self._on_error(fetched.error, consumer)
-        elif fetched.suspects and time.monotonic() >= self._next_suspect:
-            self._run_suspects(consumer)
         elif taken == 0 and fetched.next_due_ms != 0:
             self._wait_for_entries(fetched, consumer)
-        elif taken >= room:
-            self._pass_on(fetched)
+        if fetched.suspects:
+            self._run_suspects(consumer)
 
     def _run_suspects(self, consumer: str) -> None:
-        """Runs entries that may have killed their worker, one at a time, with nothing beside them.
+        turn = self._suspects.begin()
+        if turn is Turn.BESIDE:
+            self._take_suspect(consumer)
+        elif turn is Turn.ALONE:
+            try:
+                while not self._stopping.is_set() and self._take_suspect(consumer):
+                    if not self._suspects.harmless():
+                        return
+            finally:
+                self._suspects.end()
 
-        While long handlers keep this process from being empty, others may be; after a while an
-        entry is taken all the same, so that it is not kept waiting for ever.
-        """
-        self._next_suspect = time.monotonic() + SUSPECT_EVERY_S
-        if self._in_flight.begin_alone(self, QUIET_S):
-            self._suspects_wait_since = None
-        else:
-            waited_from = self._suspects_wait_since or time.monotonic()
-            self._suspects_wait_since = waited_from
-            if time.monotonic() - waited_from < SUSPECT_PATIENCE_S:
-                return
-        try:
-            while not self._stopping.is_set():
-                sources = self._sources
-                fetched = self._link.run(
-                    scripts.fetch(
-                        [source.keys for source in sources],
-                        self._delayed,
-                        group=sources[0].group,
-                        consumer=consumer,
-                        room=1,
-                        alone=True,
-                    )
-                )
-                if not self._keep(sources, fetched, consumer):
-                    return
-                if not self._in_flight.wait_until_empty(QUIET_S):
-                    return  # it runs for long, and has not killed us
-        finally:
-            self._in_flight.end_alone()
+    def _take_suspect(self, consumer: str) -> bool:
+        sources = self._sources
+        call = scripts.fetch(
+            [source.keys for source in sources],
+            self._delayed,
+            group=sources[0].group,
+            consumer=consumer,
+            room=1,
+            alone=True,
+        )
+        return self._keep(sources, self._link.run(call), consumer) > 0
 
     def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
         now_ns = self._clock_ns()
@@ -311,18 +298,24 @@ class Intake:
     def _wait_for_entries(self, fetched: Fetched, consumer: str) -> None:
         """Waits for an entry, a wake-up, the next due time or the next comparison.
 
-        A blocking read that ends with nothing is repeated without a fetch in between: that is all
-        that an idle queue costs.
+        A blocking read that ends with nothing is repeated, with no more than a look at the due
+        times in between (a wake-up may have been lost): that is all that an idle queue costs.
         """
         until = self._next_compare
+        due_ms = None
         if fetched.next_due_ms is not None:
-            due_s = (fetched.next_due_ms - fetched.now_ms) / 1000
-            until = min(until, time.monotonic() + due_s)
+            due_ms = fetched.next_due_ms - fetched.now_ms
         # Under a name that was fenced meanwhile nothing must be claimed any more.
         while not self._stopping.is_set() and consumer == self._identity.consumer:
-            left_ms = int((until - time.monotonic()) * 1000) + 1
-            if left_ms <= 0 or self._block(min(left_ms, BLOCK_MS), consumer):
+            now = time.monotonic()
+            if due_ms is not None:
+                until = min(until, now + due_ms / 1000)
+            left_ms = int((until - now) * 1000) + 1
+            if now >= until or self._block(min(left_ms, BLOCK_MS), consumer):
                 return
+            if time.monotonic() < until:
+                keys = [source.keys for source in self._sources]
+                due_ms = self._link.run(scripts.peek(keys, self._delayed))
 
     def _block(self, block_ms: int, consumer: str) -> bool:
         """One blocking read; False if it ended with nothing."""
@@ -350,21 +343,15 @@ class Intake:
                 Claimed(source, consumer, entry_id, fields, None, now_ns)
                 for entry_id, fields in entries
             ]
-        if claimed:
+        if claimed and self._in_flight.someone_is_alone():
+            self._hand_back(claimed)
+        elif claimed:
             self._buffer.put(claimed)
         return True
 
     def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:
         ids = [entry[0] for entry in entries]
         self._link.send_many([("XACK", key, self._sources[0].group, *ids), ("XDEL", key, *ids)])
-
-    def _pass_on(self, fetched: Fetched) -> None:
-        """This process is full: another reader must know when the next entry is due."""
-        due = fetched.next_due_ms
-        if due is None or due - fetched.now_ms > BLOCK_MS or due == self._wake_passed_ms:
-            return
-        self._wake_passed_ms = due
-        self._link.send("XADD", wake_keys(self._sources)[0], "MAXLEN", 16, "*", "w", 1)
 
     def _on_error(self, text: str, consumer: str) -> None:
         if "FENCED" in text:
@@ -374,6 +361,13 @@ class Intake:
             ensure_groups(self._link, self._sources, self._start)
         elif "UNBLOCKED" not in text:
             raise CommandFailed(f"Reading {self.name!r} failed: {text}")
+
+    def _wake_another(self, link: Link) -> None:
+        """This one may have been the only one that knew when the next entry is due."""
+        try:
+            link.send("XADD", wake_keys(self._sources)[0], "MAXLEN", 16, "*", "w", 1)
+        except BrokerError as error:
+            self.logger.debug("%s: cannot wake another reader: %s", self.name, error)
 
     def _interrupt(self, link: Link) -> None:
         client_id = self._client_id

@@ -131,8 +131,8 @@ class Logs:
         """`publish_many` for a coroutine; its connections belong to the running event loop."""
         batches = self._batches(events)
         for cls in self._unchecked(events):
-            command = self._layout_command(cls)
-            self._compare_layout(cls, await self._async_links.call(methodcaller("send", *command)))
+            call = self._layout_call(cls)
+            self._compare_layout(cls, await self._async_links.call(methodcaller("run", call)))
         receipts: list[Receipt | None] = [None] * len(events)
         for trip in _trips(batches):
             calls = [self._call(batch) for batch in trip]
@@ -229,22 +229,22 @@ class Logs:
           LogMismatch: They differ.
         """
         if cls.event_type not in self._checked:
-            reply = self._links.call(lambda link: link.send(*self._layout_command(cls)))
+            reply = self._links.call(lambda link: link.run(self._layout_call(cls)))
             self._compare_layout(cls, reply)
 
     def _unchecked(self, events: Sequence[Event]) -> set[type[Event]]:
         return {type(event) for event in events if event.event_type not in self._checked}
 
-    def _layout_command(self, cls: type[Event]) -> tuple[str, ...]:
-        return ("SET", self._keys.layout(cls.event_type), _layout(cls.log), "NX", "GET")
+    def _layout_call(self, cls: type[Event]) -> Call[str]:
+        return scripts.layout(self._keys.layout(cls.event_type), _layout(cls.log))
 
-    def _compare_layout(self, cls: type[Event], reply: bytes | None) -> None:
+    def _compare_layout(self, cls: type[Event], exists: str) -> None:
         declared = _layout(cls.log)
-        if reply is not None and reply.decode() != declared:
+        if exists != declared:
             raise LogMismatch(
-                f"The log of {cls.event_type!r} exists as {reply.decode()}, but {cls.__name__} "
-                f"declares {declared}. A log's layout is fixed when it is created: declare "
-                f"{reply.decode()}, or give the new layout another type name or namespace."
+                f"The log of {cls.event_type!r} exists as {exists}, but {cls.__name__} declares "
+                f"{declared}. A log's layout is fixed when it is created: declare {exists}, or "
+                "give the new layout another type name or namespace."
             )
         self._checked.add(cls.event_type)
 

@@ -95,11 +95,12 @@ class ConsumingProcess:
     def close(self) -> None:
         """Stops intakes, committer and heartbeat; hands back what is left."""
         self.stop_reading()
-        self.committer.close(FLUSH_S)
+        left = self.committer.close(FLUSH_S)
         self.heartbeat.stop()
         with closing(Link(self._endpoint)) as link:
             try:
-                self._reclaimer.reclaim(link, self.identity.consumer, fence=False)
+                # Fenced if something may still be on its way.
+                self._reclaimer.reclaim(link, self.identity.consumer, fence=left > 0)
             except BrokerError as error:
                 self.logger.warning(
                     "Cannot sign off: %s Others will find this process dead.", error

@@ -2,7 +2,8 @@
 
 It runs in the heartbeat thread of the one process that has the lease. A process is believed dead
 
-- when it was silent for `SILENCE_S`, or
+- when it was silent for `SILENCE_S` while we were in touch with the server all the time (after an
+  outage everybody seems to have been silent), or
 - when `CLIENT LIST ID` no longer shows its connection, twice, `BELIEVE_S` apart, and it has not
   reported another one: only for connections to the same run of the server as ours, since a restart
   makes all of them vanish; and only where the user may run that command.
@@ -33,6 +34,8 @@ __all__ = ["Reclaimer"]
 
 #: Seconds of silence after which a process is dead.
 SILENCE_S = 6.5
+#: Seconds between two heartbeats of ours after which we were not in touch with the server.
+TOUCH_S = 4.5
 #: Seconds between two looks at the connections.
 LOOK_S = 1.0
 #: Seconds between noticing that a connection is gone and believing it.
@@ -77,6 +80,11 @@ class Reclaimer:
         self._next_look = 0.0
         self._next_sweep = 0.0
         self._missing: dict[str, Connection] = {}
+        #: Dead ones whose entries could not be taken; said once.
+        self._unburied: set[str] = set()
+        #: Since when we have been in touch with the server, and when we last were.
+        self._in_touch_since: float | None = None
+        self._last_beat = 0.0
         #: The holder of the lease, once it is believed dead; else empty.
         self.dead_reclaimer = ""
 
@@ -91,6 +99,10 @@ class Reclaimer:
             for source in self._own_reads():
                 self._reclaim_source(link, source, consumer, fence=True)
             self.reclaim(link, consumer, fence=True)
+        now = time.monotonic()
+        if self._in_touch_since is None or now - self._last_beat > TOUCH_S:
+            self._in_touch_since = now
+        self._last_beat = now
         self._ours = ours
         self._watched = {
             consumer: alive.connection
@@ -107,13 +119,11 @@ class Reclaimer:
             return
         if succeeded:
             self._bury(link, succeeded, "has died")
-        for consumer, alive in beat.alive.items():
-            silent_ms = beat.now_ms - alive.beat_ms
-            if silent_ms > SILENCE_S * 1000 and consumer not in (
-                self._identity.consumer,
-                succeeded,
-            ):
-                self._bury(link, consumer, f"was silent for {silent_ms / 1000:.1f} s")
+        if now - self._in_touch_since > SILENCE_S:
+            for consumer, alive in beat.alive.items():
+                silent_s = (beat.now_ms - alive.beat_ms) / 1000
+                if silent_s > SILENCE_S and consumer not in (self._identity.consumer, succeeded):
+                    self._bury(link, consumer, f"was silent for {silent_s:.1f} s")
         if time.monotonic() >= self._next_sweep:
             self._sweep(link, set(beat.alive))
             self._next_sweep = time.monotonic() + SWEEP_S
@@ -124,6 +134,7 @@ class Reclaimer:
         self._missing = {}
         self._leading = False
         self._next_sweep = 0.0
+        self._in_touch_since = None
 
     def look(self, link: Link) -> float | None:
         """Looks for connections that are gone, if it is time; returns when to look again.
@@ -150,7 +161,19 @@ class Reclaimer:
         return self._next_look
 
     def _bury(self, link: Link, consumer: str, why: str) -> None:
-        taken = self.reclaim(link, consumer, fence=True)
+        try:
+            taken = self.reclaim(link, consumer, fence=True)
+        except BrokerConnectionError:
+            raise
+        except Exception:
+            # One that cannot be taken must not keep the others from it.
+            if consumer not in self._unburied:
+                self.logger.exception(
+                    "%s %s, and what it held cannot be taken. Trying on.", consumer, why
+                )
+            self._unburied.add(consumer)
+            return
+        self._unburied.discard(consumer)
         self.logger.warning("%s %s; %d entries that it held run elsewhere.", consumer, why, taken)
 
     def reclaim(self, link: Link, consumer: str, *, fence: bool) -> int:

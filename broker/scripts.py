@@ -25,10 +25,13 @@ __all__ = [
     "backlog",
     "enlist",
     "enqueue",
+    "ensure",
     "fetch",
     "flush",
     "forget",
     "heartbeat",
+    "layout",
+    "peek",
     "publish",
     "reclaim",
 ]
@@ -140,26 +143,57 @@ def fetch(
     group: str,
     consumer: str,
     room: int,
+    passed_on_ms: int = 0,
     alone: bool = False,
 ) -> Call[Fetched]:
     """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it.
 
     Parameters:
+      passed_on_ms: A due time that another reader was woken for already.
       alone: Take one entry that may have killed its worker, and nothing else.
     """
     keys: list[str] = []
     for source in sources:
         keys += (source.entries, source.parked, source.options, source.fence(consumer))
         keys += (source.suspects, source.suspect)
+    keys.append(sources[0].wake)
     keys += delayed or ()
-    return Call(script("fetch"), keys, (group, consumer, room, len(sources), int(alone)), _fetched)
+    args = (group, consumer, room, len(sources), int(alone), passed_on_ms)
+    return Call(script("fetch"), keys, args, _fetched)
+
+
+def ensure(group: str, streams: Sequence[tuple[str, str]]) -> Call[list[str]]:
+    """Makes `group` on each (stream, entry id to read from) that does not have it; returns an
+    error, or nothing, for each."""
+    return Call(
+        script("ensure"),
+        [key for key, _ in streams],
+        (group, *(start for _, start in streams)),
+        lambda reply: [error.decode("utf-8", "replace") for error in reply],
+    )
+
+
+def layout(key: str, declared: str) -> Call[str]:
+    """The layout of a log: what it has, or from now on what is `declared`."""
+    return Call(script("layout"), (key,), (declared,), lambda reply: bytes(reply).decode())
+
+
+def _next_due(reply: Any) -> int | None:
+    return None if reply < 0 else int(reply)
+
+
+def peek(sources: Sequence[SourceKeys], delayed: tuple[str, str] | None) -> Call[int | None]:
+    """Milliseconds until the next parked or delayed entry is due; 0 = one is; None = none waits."""
+    keys = [source.parked for source in sources]
+    keys += delayed[:1] if delayed else ()
+    return Call(script("peek"), keys, (), _next_due)
 
 
 def flush(delayed: tuple[str, str], lanes: Sequence[SourceKeys], group: str) -> Call[int]:
     """Empties a work queue; returns how many messages were dropped."""
     keys = list(delayed)
     for lane in lanes:
-        keys += (lane.entries, lane.parked, lane.options)
+        keys += (lane.entries, lane.parked, lane.options, lane.suspects)
     return Call(script("flush"), keys, (group,), int)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from . import audit
 from .calls import Call, script
+from .in_flight import Held
 from .keys import LogKeys
 from .scripts import EnqueueTarget
 from .sources import Source
@@ -134,6 +135,11 @@ class Settlement:
     has_options: bool = False
     times: Times = NO_TIMES
 
+    @property
+    def held(self) -> Held:
+        """The entry, as `InFlight` knows it."""
+        return (self.source.keys.entries, self.source.group, self.consumer, self.entry_id)
+
 
 class Problem(NamedTuple):
     """What the settle script says of one entry that did not go as asked."""
@@ -188,7 +194,11 @@ def _special(one: Settlement, targets: _Targets) -> list[Any]:
 
 
 def _group(
-    source: Source, members: Sequence[Settlement], targets: _Targets, record: bytes
+    source: Source,
+    consumer: str,
+    members: Sequence[Settlement],
+    targets: _Targets,
+    record: bytes,
 ) -> list[Any]:
     """The arguments of one group of a batch."""
     plain: list[bytes] = []
@@ -209,6 +219,7 @@ def _group(
     mark = source.is_log
     return [
         source.group,
+        consumer,
         int(not mark),
         int(mark),
         record,
@@ -243,9 +254,8 @@ def settle(
         k = source.keys
         keys += (k.entries, k.parked, k.options, k.done, k.done_old, k.dead, k.audit, k.wake)
         keys += (k.suspects, k.fence(consumer))
-        body += _group(
-            source, members, targets, audit.record(source.audit, consumer, number, members)
-        )
+        record = audit.record(source.audit, consumer, number, members)
+        body += _group(source, consumer, members, targets, record)
     keys += targets.keys()
     order = list(groups)
 

@@ -5,12 +5,13 @@
 -- ARGV  1 sequence number of this call by this producer
 --       then, for each message: lane (1-3), delay in ms or -1 for none, member (unique; used only
 --       with a delay), message
--- Returns 1, or 0 when this sequence number was done before (its reply was lost).
+-- Returns 1, or 0 when this sequence number, or a later one, was done before: its reply was lost, or
+-- it was long on its way.
 -- Effects, in order: 1 remember the sequence number  2 XADD, or ZADD and HSET  3 wake one reader
 -- if a message is due earlier than all before.
 -- Not allowed at maxmemory (no allow-oom flag): refused before anything is written.
 --@include _time.lua
-if redis.call('GET', KEYS[7]) == ARGV[1] then return 0 end
+if tonumber(redis.call('GET', KEYS[7]) or 0) >= tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[7], ARGV[1], 'EX', 600)
 local now_us, now_ms = server_time()
 local earliest

@@ -3,10 +3,10 @@
 -- of the sources given (lanes: high to low), never more than there is room for.
 -- KEYS  a source each 6: entries STREAM, parked ZSET, options HASH, fence STRING, suspects ZSET,
 --         suspect STRING
---       then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
+--       then a wake STREAM; then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
 --       sources 1..3 (the first character of a delayed member is its source's number)
 -- ARGV  1 group  2 consumer  3 room  4 number of sources  5 the process holds nothing else (1): take
---       one suspect, and nothing but suspects
+--       one suspect, and nothing but suspects  6 a due time for which a reader was woken already
 -- Returns {now ms, next due ms or -1, error or '', suspects wait (1), blocks...}; next due 0 = more is
 -- due already.
 --   block = {source, entries, options}: options has one text or false an entry that was parked,
@@ -18,7 +18,8 @@
 -- running anywhere: what may have killed its worker runs without its neighbours.
 --@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]
-local room, n = tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Bounded: the arguments of one call are.
+local room, n = math.min(tonumber(ARGV[3]), 1000), tonumber(ARGV[4])
 local now_us, now_ms = server_time()
 local alone = ARGV[5] == '1'
 local reply = {now_ms, -1, '', 0}
@@ -32,7 +33,7 @@ for i = 1, n do
   end
 end
 
-local delayed, messages = KEYS[6 * n + 1], KEYS[6 * n + 2]
+local delayed, messages = KEYS[6 * n + 2], KEYS[6 * n + 3]
 if delayed and not alone then
   local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
   for _, member in ipairs(due) do
@@ -116,6 +117,10 @@ for i = 1, n do
       room = room - #entries
     end
   end
+end
+if room <= 0 and next_due and next_due - now_ms < 8000
+  and (next_due <= now_ms or next_due ~= tonumber(ARGV[6])) then
+  redis.call('XADD', KEYS[6 * n + 1], 'MAXLEN', 16, '*', 'w', 1)
 end
 if next_due then reply[2] = next_due <= now_ms and 0 or next_due end
 return reply

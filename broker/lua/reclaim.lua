@@ -48,6 +48,10 @@ for _, held in ipairs(pending) do
   end
 end
 local more = #pending == page
-if not more then redis.call('XGROUP', 'DELCONSUMER', entries, group, consumer) end
-if back + suspects > 0 then redis.call('XADD', KEYS[4], 'MAXLEN', 16, '*', 'w', 1) end
+if not more then
+  redis.call('XGROUP', 'DELCONSUMER', entries, group, consumer)
+  redis.pcall('XGROUP', 'DELCONSUMER', KEYS[4], group, consumer) -- there may be none
+end
+-- Also if nothing was taken: it may have been the only one that knew when the next entry is due.
+if not more or back + suspects > 0 then redis.call('XADD', KEYS[4], 'MAXLEN', 16, '*', 'w', 1) end
 return {back, suspects, dead, more and 1 or 0}

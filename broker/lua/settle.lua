@@ -7,7 +7,7 @@
 --       then a queue target each 4: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM
 -- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window, ms
 --       then a group each:
---         group name, delete (1: XDEL what is settled), mark (1: write done marks), audit record
+--         group name, consumer, delete (1: XDEL what is settled), mark (1: write done marks), audit record
 --         or '', number p of plain entries, p entry ids, p event ids (only if mark),
 --         number c of clear entry ids (whose retry state is dropped), c entry ids,
 --         number s of special operations, and each of these as
@@ -31,7 +31,11 @@
 local last = redis.call('GET', KEYS[1])
 if last then
   local at = string.find(last, ' ', 1, true)
-  if string.sub(last, 1, at - 1) == ARGV[1] then return cjson.decode(string.sub(last, at + 1)) end
+  local done = tonumber(string.sub(last, 1, at - 1))
+  if done == tonumber(ARGV[1]) then return cjson.decode(string.sub(last, at + 1)) end
+  if done > tonumber(ARGV[1]) then
+    return redis.error_reply('STALE batch ' .. ARGV[1] .. ' came after batch ' .. done)
+  end
 end
 
 local now_us, now_ms = server_time()
@@ -110,7 +114,7 @@ for g = 1, n_groups do
   local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
   local audit, wake_key, suspects = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
   local fence = KEYS[at + 10]
-  local group, delete, mark = take(), take() == '1', take() == '1'
+  local group, consumer, delete, mark = take(), take(), take() == '1', take() == '1'
   local record = take()
   local problems = {}
   local is_fenced = redis.call('EXISTS', fence) == 1
@@ -157,6 +161,12 @@ for g = 1, n_groups do
       messages[i] = {tonumber(take()), tonumber(take()), take(), take()}
       failure = failure or misplaced_queue(messages[i][1])
     end
+    -- What cannot be recognised when it is done twice is done only for the entry's owner. (Emits
+    -- are known by their ids, done marks by the event's.)
+    if not idle and not failure and (kind ~= 'E' or #messages > 0) then
+      local held = redis.pcall('XPENDING', entries, group, entry_id, entry_id, 1, consumer)
+      if held.err or #held == 0 then failure = 'GONE' end
+    end
     if not idle and not duplicate and not failure then
       for _, one in ipairs(emits) do emit(one[1], one[2], one[3]) end
       for _, one in ipairs(messages) do add_message(one[1], one[2], one[3], one[4]) end
@@ -171,7 +181,7 @@ for g = 1, n_groups do
       local delay_ms, text = tonumber(take()), take()
       if not duplicate and not failure then parks[#parks + 1] = {entry_id, now_ms + delay_ms, text} end
     elseif kind == 'B' then
-      parks[#parks + 1] = {entry_id, false, ''}
+      if not failure then parks[#parks + 1] = {entry_id, false, ''} end
     else
       local fields = take_many(tonumber(take()))
       if not idle and not duplicate and not failure then
