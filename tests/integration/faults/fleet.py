@@ -104,6 +104,7 @@ class Fleet:
             "STREAMATIQ_REDIS__URL": url,
             "STREAMATIQ_NAMESPACE": namespace,
             "STREAMATIQ_REDIS__RETRY_DELAY": "0.05",
+            "dramatiq_worker_timeout": "50",  # ms; idle threads see a stop sooner
         }
         settings = Settings.model_validate({"redis": {"retry_delay": 0.05, "max_retries": 10}})
         self.broker = RedisStreamsBroker(url=url, namespace=namespace, settings=settings)

@@ -140,7 +140,7 @@ def test_scripts_flushed_under_load(fleet: Fleet) -> None:
     with fleet.workers() as one, fleet.workers() as two, Load(fleet) as load:
         for round_ in range(1, 11):
             fleet.client.script_flush()
-            wait_until(lambda n=round_ * 40: load.published >= n)
+            wait_until(lambda n=round_ * 20: load.published >= n)
         numbers = load.stop()
         fleet.wait_for(numbers)
         assert fleet.effects() == Counter(numbers)
@@ -152,7 +152,7 @@ def test_connections_killed_under_load(private_fleet: Fleet) -> None:
     with fleet.workers() as one, fleet.workers() as two, Load(fleet) as load:
         with fleet.broker.client() as killer:
             for round_ in range(1, 16):
-                wait_until(lambda n=round_ * 40: load.published >= n)
+                wait_until(lambda n=round_ * 20: load.published >= n)
                 killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         numbers = load.stop()
         fleet.wait_for(numbers)
