@@ -33,9 +33,11 @@ from .scripts import Alive, Heartbeat
 __all__ = ["Reclaimer"]
 
 #: Seconds of silence after which a process is dead.
-SILENCE_S = 6.5
-#: Seconds between two heartbeats of ours after which we were not in touch with the server.
-TOUCH_S = 4.5
+SILENCE_S = 6.8
+#: Longest time between two heartbeats of ours for which we count as in touch with the server. With
+#: one more heartbeat's interval it is no more than `SILENCE_S`, so that a server that hangs makes
+#: nobody look dead.
+TOUCH_S = 3.8
 #: Seconds between two looks at the connections.
 LOOK_S = 1.0
 #: Seconds between noticing that a connection is gone and believing it.
