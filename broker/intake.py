@@ -20,12 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
 
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
+from .blocking import blocking_read
 from .buffer import PAUSED, Buffer, Claimed
 from .connections import Endpoint, Link, RetryPolicy
 from .groups import ensure_groups, wake_keys
@@ -319,39 +319,22 @@ class Intake:
 
     def _block(self, block_ms: int, consumer: str) -> bool:
         """One blocking read; False if it ended with nothing."""
-        wakes = wake_keys(self._sources)
-        keys = [*(source.keys.entries for source in self._sources), *wakes]
         try:
-            reply = self._link.send(
-                "XREADGROUP", "GROUP", self._sources[0].group, consumer, "COUNT", 1,
-                "BLOCK", block_ms, "STREAMS", *keys, *[">"] * len(keys),
-            )  # fmt: skip
+            arrived = blocking_read(self._link, self._sources, consumer, block_ms)
         except CommandFailed as error:
             self._on_error(str(error), consumer)
             return True
-        if not reply:
+        if arrived is None:
             return False
-        by_key = {source.keys.entries.encode(): source for source in self._sources}
         now_ns = self._clock_ns()
-        claimed: list[Claimed] = []
-        for key, entries in reply:
-            source = by_key.get(key)
-            if source is None:
-                self._drop_wakes(key, entries)
-                continue
-            claimed += [
-                Claimed(source, consumer, entry_id, fields, None, now_ns)
-                for entry_id, fields in entries
-            ]
+        claimed = [
+            Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns) for one in arrived
+        ]
         if claimed and self._in_flight.someone_is_alone():
             self._hand_back(claimed)
         elif claimed:
             self._buffer.put(claimed)
         return True
-
-    def _drop_wakes(self, key: bytes, entries: Sequence[Any]) -> None:
-        ids = [entry[0] for entry in entries]
-        self._link.send_many([("XACK", key, self._sources[0].group, *ids), ("XDEL", key, *ids)])
 
     def _on_error(self, text: str, consumer: str) -> None:
         if "FENCED" in text:

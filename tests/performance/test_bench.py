@@ -140,7 +140,14 @@ def test_a_server_that_is_not_there_is_one_line(root: Path) -> None:
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.soak),
+        signal.SIGKILL,
+    ],
+)
 def test_nothing_outlives_the_bench(root: Path, tmp_path: Path, number: signal.Signals) -> None:
     mark = str(uuid4())
     bench = start_python(

@@ -121,7 +121,8 @@ def dramatiq_workers(
     names = [modules] if isinstance(modules, str) else list(modules)
     child = Child(
         [command, "--processes", str(processes), "--threads", str(threads), *args, *names],
-        env={"PYTHONUNBUFFERED": "1", **(env or {})},
+        # Threads look for the end of their work more often than each second: quicker stops.
+        env={"PYTHONUNBUFFERED": "1", "dramatiq_worker_timeout": "100", **(env or {})},
         cwd=cwd,
     )
     workers = DramatiqWorkers(child, processes)
