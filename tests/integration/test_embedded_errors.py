@@ -96,7 +96,7 @@ def test_the_named_binary_is_used(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("STREAMATIQ_SERVER_BINARY", "my-server")
     with EmbeddedServer.ensure(data_dir) as server:
-        assert open_client(server.url).info("server")["executable"].endswith("valkey-server")
+        assert open_client(server.url).info("server")["executable"].endswith("my-server")
 
 
 def test_python_cannot_be_spawned(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
