@@ -41,7 +41,7 @@ from .embedded_spawn import spawn
 
 __all__ = ["LOOPBACK", "Found", "short_client", "start_or_adopt"]
 
-#: Seconds between two looks at the starting server.
+#: Seconds between two looks at the starting server: nothing tells us when it listens.
 _POLL_S = 0.01
 #: Seconds that one answer may take: a hanging server must not use up the whole time-out.
 _ANSWER_TIMEOUT_S = 1.0

@@ -142,7 +142,7 @@ for g = 1, n_groups do
     for i = 1, n_plain do settle(plain[i], mark and plain_events[i] or '') end
   end
   local clear = take_many(tonumber(take()))
-  local parks = {}
+  local parks, failed = {}, {}
 
   for _ = 1, tonumber(take()) do
     local kind, entry_id, event_id = take(), take(), take()
@@ -189,7 +189,10 @@ for g = 1, n_groups do
         settle(entry_id, event_id)
       end
     end
-    if failure then problems[#problems + 1] = {entry_id, failure} end
+    if failure then
+      problems[#problems + 1] = {entry_id, failure}
+      failed[entry_id] = true
+    end
   end
 
   if is_fenced then
@@ -207,7 +210,10 @@ for g = 1, n_groups do
       -- The next suspect may run now.
       if redis.call('EXISTS', suspects) == 1 then wake(wake_key) end
     end
-    if #clear > 0 then redis.call('HDEL', options, unpack(clear)) end
+    for _, id in ipairs(clear) do
+      -- What was not settled is delivered again, and must know how often it was tried.
+      if not failed[id] then redis.call('HDEL', options, id) end
+    end
     for _, park in ipairs(parks) do
       -- To __free__: whoever compares its own pending entries with what it holds must not find it.
       local back = not park[2]

@@ -207,3 +207,21 @@ def test_a_target_of_another_type_stops_its_entry_only(streams: Streams, link: L
     assert (source, entry_id) == (log, bad)
     assert vault.entries in text
     assert streams.pending(log) == [bad]
+
+
+def test_an_entry_that_was_not_settled_keeps_its_retry_state(streams: Streams, link: Link) -> None:
+    """It is delivered again, and must know how often it was tried."""
+    log = streams.log
+    refused, settled = streams.claim(log), streams.claim(log)
+    for entry in (refused, settled):
+        streams.client.hset(log.keys.options, entry, '{"retries":3}')
+    target = streams.keys.log("test.elsewhere", "0")
+    streams.client.set(target.entries, "somebody else's")
+    emits = [Emit(target, uuid4().bytes, b"{}")]
+    batch = [
+        Settlement(log, ME, refused, uuid4().bytes, DONE, emits, has_options=True),
+        Settlement(log, ME, settled, uuid4().bytes, DONE, has_options=True),
+    ]
+    outcome = link.run(settle("w", 1, WINDOW_MS, batch))
+    assert [found.entry_id for found in outcome.problems] == [refused]
+    assert streams.client.hgetall(log.keys.options) == {refused: b'{"retries":3}'}
