@@ -2,7 +2,8 @@
 
 Entries of a higher lane are taken first, those of one lane in the order in which they came. The
 buffer sits between the intake's thread, which puts entries in while there is room, and the
-consumer, which takes them out as slots become free. `_changed` guards everything in it.
+consumer, which takes them out as slots become free. `_lock` guards everything in it; the consumer
+waits on `_takeable`, the intake on `_fetchable`, so that neither wakes the other for nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Buffer:
         self._in_flight = in_flight
         self._threads = threads
         self._room = Room(batch_size)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._takeable = threading.Condition(self._lock)
+        self._fetchable = threading.Condition(self._lock)
         self._lanes: tuple[deque[Claimed], ...] = (deque(), deque(), deque())
         self._buffered = 0
         self._handed_out = 0
@@ -71,13 +74,13 @@ class Buffer:
         Parameters:
           prefetch: How many entries may be handed out and not released.
         """
-        with self._changed:
+        with self._lock:
             self._room.size(prefetch, self._threads)
             if self._is_paused():
-                self._changed.notify_all()
+                self._fetchable.notify_all()
             self._taking += 1
             try:
-                if not self._may_take() and not self._changed.wait_for(self._may_take, timeout_s):
+                if not self._may_take() and not self._takeable.wait_for(self._may_take, timeout_s):
                     return None
             finally:
                 self._taking -= 1
@@ -85,8 +88,8 @@ class Buffer:
             claimed = next(lane for lane in self._lanes if lane).popleft()
             self._buffered -= 1
             self._handed_out += 1
-            if self._room.worth_fetching(self._buffered, self._handed_out):
-                self._changed.notify_all()
+            if self._worth_fetching():
+                self._fetchable.notify_all()
             return claimed
 
     def _may_take(self) -> bool:
@@ -94,56 +97,66 @@ class Buffer:
 
     def release(self) -> None:
         """An entry that was handed out needs its slot no more."""
-        with self._changed:
+        with self._lock:
             self._handed_out -= 1
             self._released += 1
-            if self._buffered or self._room.worth_fetching(0, self._handed_out):
-                self._changed.notify_all()
+            if self._buffered:
+                self._takeable.notify()
+            if self._worth_fetching():
+                self._fetchable.notify_all()
 
     def put(self, claimed: Sequence[Claimed]) -> None:
         """Adds entries that were claimed."""
         self._in_flight.add([one.held for one in claimed])
-        with self._changed:
+        with self._lock:
             for one in claimed:
                 self._lanes[one.source.lane].append(one)
             self._buffered += len(claimed)
-            self._changed.notify_all()
+            self._takeable.notify_all()
 
     def wait_for_room(self) -> int:
         """Waits until a fetch is worth its while; returns for how many entries.
 
         0 when closed; `PAUSED` when the consumer is paused: what is here should be handed back.
         """
-        with self._changed:
+        with self._lock:
             while not self._closed:
                 if self._is_paused():
                     return PAUSED
-                if self._room.worth_fetching(self._buffered, self._handed_out):
+                if self._worth_fetching():
                     released, self._released = self._released, 0
                     self._room.observe(released, time.monotonic())
                     return max(1, self._room.target() - self._buffered - self._handed_out)
                 # Only the time can tell a pause.
-                self._changed.wait(PAUSE_S if self._buffered else None)
+                self._fetchable.wait(PAUSE_S if self._buffered else None)
             return 0
+
+    def has_room(self) -> bool:
+        """Whether a fetch is worth its while now; False once closed."""
+        with self._lock:
+            return not self._closed and self._worth_fetching()
 
     def wait_for_resume(self) -> None:
         """Waits until the consumer asks again, or `close`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._is_paused())
+        with self._lock:
+            self._fetchable.wait_for(lambda: self._closed or not self._is_paused())
+
+    def _worth_fetching(self) -> bool:
+        return self._room.worth_fetching(self._buffered, self._handed_out)
 
     def _is_paused(self) -> bool:
         return not self._taking and time.monotonic() - self._last_take_s > PAUSE_S
 
     def close(self) -> None:
         """Ends `wait_for_room`. What is in the buffer stays until it is taken or drained."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._fetchable.notify_all()
 
     def drain(self, *, unless: str | None = None) -> list[Claimed]:
         """Takes out everything, but for what was claimed under the name `unless`."""
         drained: list[Claimed] = []
-        with self._changed:
+        with self._lock:
             for lane in self._lanes:
                 kept = [one for one in lane if one.consumer == unless]
                 drained += [one for one in lane if one.consumer != unless]

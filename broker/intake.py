@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from enum import Enum
 
 from dramatiq.logging import get_logger
 
@@ -48,10 +49,22 @@ MARGIN_S = 5.0
 COMPARE_S = 20.0
 #: Seconds until the second comparison, which decides, when the first one found something.
 DOUBT_S = 1.0
+#: Seconds that a blocking read waits, at least, if there was nothing to read when it began.
+QUIET_S = 0.0003
 #: Pending entries looked at in one comparison: more than one process holds.
 COMPARED = 1_000
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
+
+
+class Ended(Enum):
+    """How a blocking read ended."""
+
+    #: With entries, which are in the buffer.
+    ARRIVED = "arrived"
+    #: With a wake-up or an error: fetch.
+    WOKEN = "woken"
+    TIMED_OUT = "timed_out"
 
 
 class Intake:
@@ -311,30 +324,39 @@ class Intake:
             if due_ms is not None:
                 until = min(until, now + due_ms / 1000)
             left_ms = int((until - now) * 1000) + 1
-            if now >= until or self._block(min(left_ms, BLOCK_MS), consumer):
+            if now >= until:
                 return
-            if time.monotonic() < until:
+            ended = self._block(min(left_ms, BLOCK_MS), consumer)
+            if ended is Ended.ARRIVED and time.monotonic() - now > QUIET_S:
+                # What came after a wait has most likely nothing behind it; no fetch is needed.
+                if not self._buffer.has_room():
+                    return
+            elif ended is not Ended.TIMED_OUT:
+                return
+            elif time.monotonic() < until:
                 keys = [source.keys for source in self._sources]
                 due_ms = self._link.run(scripts.peek(keys, self._delayed))
 
-    def _block(self, block_ms: int, consumer: str) -> bool:
-        """One blocking read; False if it ended with nothing."""
+    def _block(self, block_ms: int, consumer: str) -> Ended:
+        """One blocking read."""
         try:
             arrived = blocking_read(self._link, self._sources, consumer, block_ms)
         except CommandFailed as error:
             self._on_error(str(error), consumer)
-            return True
+            return Ended.WOKEN
         if arrived is None:
-            return False
+            return Ended.TIMED_OUT
         now_ns = self._clock_ns()
         claimed = [
             Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns) for one in arrived
         ]
         if claimed and self._in_flight.someone_is_alone():
             self._hand_back(claimed)
-        elif claimed:
+            return Ended.WOKEN
+        if claimed:
             self._buffer.put(claimed)
-        return True
+            return Ended.ARRIVED
+        return Ended.WOKEN
 
     def _on_error(self, text: str, consumer: str) -> None:
         if "FENCED" in text:
