@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import redis
+
 from .connections import Link
+from .faults import translated
 from .groups import wake_keys
 from .sources import Source
 
-__all__ = ["Arrived", "blocking_read"]
+__all__ = ["Arrival", "Arrived", "blocking_read"]
 
 
 class Arrived(NamedTuple):
@@ -21,9 +24,18 @@ class Arrived(NamedTuple):
     fields: list[bytes]
 
 
+class Arrival(NamedTuple):
+    """What ended the wait."""
+
+    #: Empty after a wake-up alone.
+    entries: list[Arrived]
+    #: Whether message ids are known to be cancelled.
+    cancellations: bool
+
+
 def blocking_read(
-    link: Link, sources: Sequence[Source], consumer: str, block_ms: int
-) -> list[Arrived] | None:
+    link: Link, sources: Sequence[Source], consumer: str, block_ms: int, cancelled: str | None
+) -> Arrival | None:
     """Waits for one entry of any source, or for a wake-up of the group.
 
     Entries are claimed for `consumer`; COUNT 1 is a stream's, so there may be one of each. Of the
@@ -31,9 +43,10 @@ def blocking_read(
 
     Parameters:
       block_ms: How long to wait.
+      cancelled: Of a work queue: the key of its cancelled messages.
 
     Returns:
-      What arrived; empty after a wake-up alone, None when the time was over.
+      What arrived; None when the time was over.
 
     Raises:
       CommandFailed: NOGROUP (a stream or group was deleted), UNBLOCKED, or another refusal.
@@ -42,10 +55,19 @@ def blocking_read(
     """
     group = sources[0].group
     keys = [*(source.keys.entries for source in sources), *wake_keys(sources)]
-    reply = link.send(
+    read = (
         "XREADGROUP", "GROUP", group, consumer, "COUNT", 1,
         "BLOCK", block_ms, "STREAMS", *keys, *[">"] * len(keys),
     )  # fmt: skip
+    if cancelled is None:
+        reply, cancellations = link.send(*read), 0
+    else:
+        # The server looks at the second command right after the first: what was cancelled before
+        # it was claimed is known then.
+        reply, cancellations = link.send_many([read, ("EXISTS", cancelled)])
+        if isinstance(reply, redis.ResponseError):
+            with translated(link.endpoint.shown, read):
+                raise reply
     if not reply:
         return None
     by_key = {source.keys.entries.encode(): source for source in sources}
@@ -56,7 +78,7 @@ def blocking_read(
             _drop_wakes(link, group, key, entries)
         else:
             arrived += [Arrived(source, entry_id, fields) for entry_id, fields in entries]
-    return arrived
+    return Arrival(arrived, cancellations == 1)
 
 
 def _drop_wakes(link: Link, group: str, key: bytes, entries: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .in_flight import Held, InFlight
 from .room import Room
@@ -37,6 +37,10 @@ class Claimed(NamedTuple):
     #: Retry state, where it was parked before.
     options: bytes | None
     claimed_ns: int
+    #: Before entries of a higher lane: its own was passed over for long.
+    aged: bool = False
+    #: A message that had to be looked into already.
+    decoded: dict[str, Any] | None = None
 
     @property
     def held(self) -> Held:
@@ -110,7 +114,7 @@ class Buffer:
         self._in_flight.add([one.held for one in claimed])
         with self._lock:
             for one in claimed:
-                self._lanes[one.source.lane].append(one)
+                self._lanes[0 if one.aged else one.source.lane].append(one)
             self._buffered += len(claimed)
             self._takeable.notify_all()
 

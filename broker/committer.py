@@ -215,6 +215,12 @@ class Committer:
                     source.name,
                     entry_id.decode(),
                 )
+            elif text == "CANCELLED":
+                self.logger.info(
+                    "%s %s: what should have followed was cancelled; it was not enqueued.",
+                    source.name,
+                    entry_id.decode(),
+                )
             elif text == "GONE":
                 self.logger.warning(
                     "%s: an entry to settle was not pending any more (settled elsewhere, or its "

@@ -24,9 +24,10 @@ from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
-from .settlements import DONE, HAND_BACK, RETRIED, Action, Enqueue, Park, Settlement
+from .payloads import appended_ns, payload
+from .settlements import CANCELLED, DONE, HAND_BACK, RETRIED, Action, Enqueue, Park, Settlement
 
-__all__ = ["StreamConsumer", "hand_back"]
+__all__ = ["StreamConsumer", "drop_cancelled", "hand_back"]
 
 #: Milliseconds until a delivery is run again whose processing raised, with neither a retry nor a
 #: failure recorded, or whose follow-up could not be enqueued.
@@ -58,13 +59,13 @@ class StreamConsumer(Consumer):
         claimed = self._intake.take(self._prefetch, self._timeout_s)
         if claimed is None:
             return None
-        data = _payload(claimed)
+        data = payload(claimed)
         delivery = Delivery(
             source=claimed.source,
             consumer=claimed.consumer,
             entry_id=claimed.entry_id,
             data=data,
-            appended_ns=_appended_ns(claimed),
+            appended_ns=appended_ns(claimed),
             has_options=claimed.options is not None,
             claimed_ns=claimed.claimed_ns,
         )
@@ -72,7 +73,7 @@ class StreamConsumer(Consumer):
             if claimed.source.is_log:
                 _fill_event(delivery, claimed)
             else:
-                _fill_message(delivery)
+                _fill_message(delivery, claimed.decoded)
         except (EventDecodeError, DecodeError) as error:
             self._undecodable(claimed, data, error)
             return None
@@ -192,22 +193,21 @@ def hand_back(
     committer.submit_at_once(settlements)
 
 
-def _payload(claimed: Claimed) -> bytes:
-    name = b"d" if claimed.source.is_log else b"m"
-    fields = claimed.fields
-    if fields[0] == name:  # as we write them
-        return fields[1]
-    for at in range(0, len(fields), 2):
-        if fields[at] == name:
-            return fields[at + 1]
-    return b" ".join(fields)  # not ours: the dead letter keeps what it says
-
-
-def _appended_ns(claimed: Claimed) -> int:
-    fields = claimed.fields
-    if len(fields) == 4 and fields[2] == b"a" and fields[3].isdigit():
-        return int(fields[3]) * 1000
-    return 0
+def drop_cancelled(committer: Committer, cancelled: Iterable[Claimed]) -> None:
+    """Settles messages that were cancelled before anybody ran them."""
+    committer.submit_at_once(
+        [
+            Settlement(
+                one.source,
+                one.consumer,
+                one.entry_id,
+                b"",
+                CANCELLED,
+                has_options=one.options is not None,
+            )
+            for one in cancelled
+        ]
+    )
 
 
 def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
@@ -227,9 +227,9 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
     delivery.message_timestamp = (event.ts_published or event.ts_event) // 1_000_000
 
 
-def _fill_message(delivery: Delivery) -> None:
+def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
     try:
-        fields: dict[str, Any] = get_encoder().decode(delivery.data)
+        fields: dict[str, Any] = decoded or get_encoder().decode(delivery.data)
         delivery.actor_name = _typed(fields, "actor_name", str)
         delivery.args = tuple(_typed(fields, "args", list, tuple))
         delivery.kwargs = _typed(fields, "kwargs", dict)

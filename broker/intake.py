@@ -28,13 +28,14 @@ from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
 from .blocking import blocking_read
 from .buffer import PAUSED, Buffer, Claimed
+from .cancelling import without_cancelled
 from .connections import Endpoint, Link, RetryPolicy
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
 from .members import encode_reads
-from .scripts import Fetched
+from .scripts import DelayedKeys, Fetched
 from .sources import Source
 from .suspects import Suspects, Turn
 
@@ -81,6 +82,7 @@ class Intake:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
+      drop: Takes messages that were cancelled, to settle them.
       threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
       clock_ns: Wall clock, ns.
@@ -92,7 +94,7 @@ class Intake:
         sources: Sequence[Source],
         *,
         start: str,
-        delayed: tuple[str, str] | None,
+        delayed: DelayedKeys | None,
         rotate: bool,
         endpoint: Endpoint,
         retry: RetryPolicy,
@@ -100,6 +102,7 @@ class Intake:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
+        drop: Callable[[Sequence[Claimed]], None],
         threads: int,
         batch_size: int,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -117,6 +120,7 @@ class Intake:
         self._enlisted: str | None = None
         self._in_flight = in_flight
         self._hand_back = hand_back
+        self._drop = drop
         self._next_compare = 0.0
         self._suspects = Suspects(in_flight)
         self._clock_ns = clock_ns
@@ -240,6 +244,7 @@ class Intake:
                 consumer=consumer,
                 room=room,
                 passed_on_ms=self._passed_on_ms,
+                lanes=not self._rotate and len(sources) > 1,
             )
         )
         self._passed_on_ms = fetched.next_due_ms or 0
@@ -284,10 +289,24 @@ class Intake:
             source = sources[block.source]
             options = block.options or [None] * len(block.entries)
             for (entry_id, fields), text in zip(block.entries, options, strict=True):
-                claimed.append(Claimed(source, consumer, entry_id, fields, text, now_ns))
+                claimed.append(
+                    Claimed(source, consumer, entry_id, fields, text, now_ns, block.aged)
+                )
+        if fetched.dropped:
+            self.logger.info("%s: dropped %d cancelled messages.", self.name, fetched.dropped)
+        if claimed:
+            self._put(claimed, fetched.cancellations)
+        return len(claimed)
+
+    def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
+        """Into the buffer, but for what was cancelled."""
+        if cancellations and self._delayed is not None:
+            claimed, cancelled = without_cancelled(self._link, self._delayed.cancelled, claimed)
+            if cancelled:
+                self.logger.info("%s: dropped %d cancelled messages.", self.name, len(cancelled))
+                self._drop(cancelled)
         if claimed:
             self._buffer.put(claimed)
-        return len(claimed)
 
     def _compare(self, consumer: str) -> None:
         """Hands back what the server counts as ours and we do not hold: replies were lost."""
@@ -340,21 +359,23 @@ class Intake:
     def _block(self, block_ms: int, consumer: str) -> Ended:
         """One blocking read."""
         try:
-            arrived = blocking_read(self._link, self._sources, consumer, block_ms)
+            cancelled = self._delayed.cancelled if self._delayed else None
+            arrival = blocking_read(self._link, self._sources, consumer, block_ms, cancelled)
         except CommandFailed as error:
             self._on_error(str(error), consumer)
             return Ended.WOKEN
-        if arrived is None:
+        if arrival is None:
             return Ended.TIMED_OUT
         now_ns = self._clock_ns()
         claimed = [
-            Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns) for one in arrived
+            Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns)
+            for one in arrival.entries
         ]
         if claimed and self._in_flight.someone_is_alone():
             self._hand_back(claimed)
             return Ended.WOKEN
         if claimed:
-            self._buffer.put(claimed)
+            self._put(claimed, arrival.cancellations)
             return Ended.ARRIVED
         return Ended.WOKEN
 

@@ -10,16 +10,20 @@ Key                                        type    holds
 -----------------------------------------  ------  --------------------------------------------
 TAG:entries            (log)               STREAM  d = event as JSON, a = appended, us (server)
 TAG:ids, TAG:ids.old   (log)               HASH    event id -> entry id: publish dedupe window
+TAG:filled             (log)               STRING  backlog of the slowest subscription at most, + 1
+TAG:shed               (log)               STRING  how many events were dropped for want of room
 TAG:entries.LANE       (queue)             STREAM  m = message, a = appended, us (server)
 TAG:delayed            (queue)             ZSET    member -> due, ms
 TAG:delayed.messages   (queue)             HASH    member -> message
-TAG:producer:SLOT      (queue)             STRING  last sequence number that SLOT has enqueued
+TAG:producer:SLOT      (queue)             STRING  "N ACCEPTED": SLOT's last call, what it stored
+TAG:cancelled          (queue)             ZSET    message id -> until when it is remembered, ms
 
 Per subscription of a log (SUB = TAG:sub:NAME), or per lane of a queue (SUB = TAG:lane:LANE):
 SUB:parked                                 ZSET    entry id -> due, ms (its own = handed back)
 SUB:options                                HASH    entry id -> retry state of a parked entry, JSON
 SUB:suspects                               ZSET    entry id -> its ms: may have killed its worker
 SUB:suspect                                STRING  the one of them that runs now
+SUB:passed                                 STRING  since when higher lanes left no room for it, ms
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
 SUB:dead      (queue: TAG:dead)            STREAM  dead letters
 SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch (newest 100,000)
@@ -31,8 +35,11 @@ TAG:batch:CONSUMER                         STRING  number and outcome of its las
 NS:layout:TYPE                             STRING  layout of a log, fixed when it is created
 
 Who lives (MEMBERS = {NS:members}):
-MEMBERS:alive                              HASH    consumer -> "MS RUN_ID CLIENT_ID": last
-                                                   heartbeat (server's clock), its connection
+MEMBERS:alive                              HASH    consumer -> "MS RUN_ID CLIENT_ID RECORD": last
+                                                   heartbeat (server's clock), its connection,
+                                                   its health as JSON
+MEMBERS:arrivals                           STREAM  c = consumer, at = its new connection (newest
+                                                   1,000): read by the one that looks for dead ones
 MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
 MEMBERS:lease                              STRING  the consumer that looks for dead ones
 """
@@ -64,6 +71,7 @@ class SourceKeys:
     wake: str
     suspects: str
     suspect: str
+    passed: str
 
     def fence(self, consumer: str) -> str:
         """Set while `consumer` is declared dead."""
@@ -82,11 +90,15 @@ class LogKeys:
     entries: str = field(init=False)
     ids: str = field(init=False)
     ids_old: str = field(init=False)
+    filled: str = field(init=False)
+    shed: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entries", f"{self.tag}:entries")
         object.__setattr__(self, "ids", f"{self.tag}:ids")
         object.__setattr__(self, "ids_old", f"{self.tag}:ids.old")
+        object.__setattr__(self, "filled", f"{self.tag}:filled")
+        object.__setattr__(self, "shed", f"{self.tag}:shed")
 
     def subscription(self, name: str) -> SourceKeys:
         """The keys of subscription `name` on this stream."""
@@ -103,6 +115,7 @@ class LogKeys:
             wake=f"{sub}:wake",
             suspects=f"{sub}:suspects",
             suspect=f"{sub}:suspect",
+            passed=f"{sub}:passed",
         )
 
 
@@ -121,6 +134,10 @@ class QueueKeys:
         return f"{self.tag}:delayed.messages"
 
     @property
+    def cancelled(self) -> str:
+        return f"{self.tag}:cancelled"
+
+    @property
     def dead(self) -> str:
         return f"{self.tag}:dead"
 
@@ -132,7 +149,7 @@ class QueueKeys:
         return f"{self.tag}:entries.{lane.value}"
 
     def producer(self, slot: str) -> str:
-        """Last sequence number that producer `slot` has enqueued."""
+        """Sequence number of producer `slot`'s last call, and how many messages it stored."""
         return f"{self.tag}:producer:{slot}"
 
     def lane(self, lane: Lane) -> SourceKeys:
@@ -150,6 +167,7 @@ class QueueKeys:
             wake=self.wake,
             suspects=f"{sub}:suspects",
             suspect=f"{sub}:suspect",
+            passed=f"{sub}:passed",
         )
 
 
@@ -166,6 +184,11 @@ class MemberKeys:
     @property
     def lease(self) -> str:
         return f"{self.tag}:lease"
+
+    @property
+    def arrivals(self) -> str:
+        """Who connected, in order."""
+        return f"{self.tag}:arrivals"
 
     def reads(self, consumer: str) -> str:
         """What `consumer` reads."""

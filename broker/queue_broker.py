@@ -75,6 +75,25 @@ class QueueBroker(Broker):
 
     # -- administration ------------------------------------------------------------------------
 
+    def cancel(self, queue_name: str, *message_ids: str) -> None:
+        """Cancels messages of a work queue: queued, delayed, or waiting for a retry.
+
+        Once this has returned, no worker takes one of them for running any more, and none that
+        runs at the moment is retried. What runs is not interrupted. A cancelled message is dropped
+        when it is met, with a line in the worker's log; no middleware hook is called. Unknown ids
+        are no error: a message may be cancelled before it is enqueued by a pipeline or a retry.
+
+        An id stays cancelled for eight days beyond the time at which the queue's last delayed
+        message is due. Thread-safe. Harmless to repeat.
+
+        Raises:
+          HandlerDefinitionError: It is a subscription: events are facts.
+          BrokerError: The server cannot be reached or refused.
+        """
+        self._refuse_subscription(queue_name)
+        if message_ids:
+            self._work_queue(queue_name).cancel(self._links, message_ids)
+
     def flush(self, queue_name: str) -> None:
         """Drops what a work queue holds: queued, running and delayed messages.
 

@@ -13,7 +13,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 
 from ..errors import BrokerError
 from ..settings import Settings
-from .consumer import StreamConsumer, hand_back
+from .consumer import StreamConsumer, drop_cancelled, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
@@ -233,6 +233,7 @@ class RedisStreamsBroker(QueueBroker):
             identity=process.identity,
             in_flight=process.in_flight,
             hand_back=lambda claimed: hand_back(process.committer, None, claimed),
+            drop=lambda cancelled: drop_cancelled(process.committer, cancelled),
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
         )

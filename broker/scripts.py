@@ -15,14 +15,17 @@ from .calls import Call, script
 from .keys import LogKeys, MemberKeys, SourceKeys
 
 __all__ = [
+    "Added",
     "Alive",
     "Appended",
     "Block",
+    "DelayedKeys",
     "EnqueueTarget",
     "Fetched",
     "Heartbeat",
     "Reclaimed",
     "backlog",
+    "cancel",
     "enlist",
     "enqueue",
     "ensure",
@@ -38,10 +41,16 @@ __all__ = [
 
 
 class Appended(NamedTuple):
-    """Where an event stands in its log, and whether it stood there before."""
+    """What became of an event: where it stands in its log, or why it does not."""
 
+    #: Empty if it does not stand there.
     entry_id: str
+    #: Whether it stood there before.
     duplicate: bool
+    #: There was no room, and it was dropped.
+    shed: bool = False
+    #: There was no room, and it was refused: the slowest subscription, and its backlog.
+    full: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +65,23 @@ class EnqueueTarget:
     delayed: str
     delayed_messages: str
     wake: str
+    cancelled: str
 
-    def keys(self) -> tuple[str, str, str, str]:
-        return (self.entries, self.delayed, self.delayed_messages, self.wake)
+    def keys(self) -> tuple[str, str, str, str, str]:
+        return (self.entries, self.delayed, self.delayed_messages, self.wake, self.cancelled)
 
     def member(self, message_id: str) -> str:
         """A new member of the delayed set: a message may be delayed more than once, and those that
-        are due at the same time keep their order."""
+        are due at the same time keep their order. Scripts read the id behind the first colon."""
         return f"{self.number}{time.time_ns():016x}{os.urandom(2).hex()}:{message_id}"
+
+
+class DelayedKeys(NamedTuple):
+    """The keys of a work queue's delayed messages, and of those that were cancelled."""
+
+    delayed: str
+    messages: str
+    cancelled: str
 
 
 class Block(NamedTuple):
@@ -75,6 +93,8 @@ class Block(NamedTuple):
     entries: list[Any]
     #: Retry state of each entry, where they were parked; else empty.
     options: list[bytes | None]
+    #: Whether its lane was passed over for so long that these go before those of higher lanes.
+    aged: bool = False
 
 
 class Fetched(NamedTuple):
@@ -88,25 +108,57 @@ class Fetched(NamedTuple):
     error: str
     #: Whether an entry waits that may have killed its worker.
     suspects: bool
+    #: Whether message ids are known to be cancelled.
+    cancellations: bool
+    #: Delayed messages that were due, and dropped because they were cancelled.
+    dropped: int
     blocks: list[Block]
 
 
+def _appended_one(entry: bytes) -> Appended:
+    mark = entry[:1]
+    if mark == b"=":
+        return Appended(entry[1:].decode(), True)
+    if mark == b"!":
+        backlog, _, group = entry[1:].decode().partition(" ")
+        return Appended("", False, full=(group, int(backlog)))
+    if mark == b"-":
+        return Appended("", False, shed=True)
+    return Appended(entry.decode(), False)
+
+
 def _appended(reply: Any) -> list[Appended]:
-    return [
-        Appended(entry[1:].decode(), True) if entry[:1] == b"=" else Appended(entry.decode(), False)
-        for entry in reply
-    ]
+    return [_appended_one(entry) for entry in reply]
 
 
 def publish(
-    log: LogKeys, window_ms: int, events: Sequence[tuple[bytes, bytes]]
+    log: LogKeys,
+    window_ms: int,
+    events: Sequence[tuple[bytes, bytes]],
+    *,
+    limit: int = 0,
+    shed: bool = False,
 ) -> Call[list[Appended]]:
-    """Appends (event id, encoded event) pairs to one stream. Harmless to repeat."""
-    args: list[Any] = [window_ms]
-    for event_id, data in events:
-        args.append(event_id)
-        args.append(data)
-    return Call(script("publish"), (log.entries, log.ids, log.ids_old), args, _appended)
+    """Appends (event id, encoded event) pairs to one stream. Harmless to repeat.
+
+    Parameters:
+      limit: Most that a subscription may have to handle; 0 = no limit.
+      shed: Drop what finds no room, rather than refuse it.
+    """
+    args: list[Any] = [window_ms, limit, int(shed)]
+    for event in events:
+        args += event
+    keys = (log.entries, log.ids, log.ids_old, log.filled, log.shed)
+    return Call(script("publish"), keys, args, _appended)
+
+
+class Added(NamedTuple):
+    """What became of the messages of one call."""
+
+    #: How many were added, from the first; -1: not known, since a later call came before.
+    accepted: int
+    #: How many are ready or running now.
+    backlog: int
 
 
 def enqueue(
@@ -116,49 +168,64 @@ def enqueue(
     producer: str,
     sequence: int,
     messages: Sequence[tuple[int, int, str, bytes]],
-) -> Call[bool]:
-    """Adds (lane from 1, delay in ms or -1, member, message) to one queue. Harmless to repeat with
-    its `sequence`."""
-    args: list[Any] = [sequence]
+    *,
+    limit: int = 0,
+) -> Call[Added]:
+    """Adds (lane from 1, delay in ms or -1, member, message) to one queue, as far as there is room.
+    Harmless to repeat with its `sequence`.
+
+    Parameters:
+      limit: Most that may be ready or running; 0 = no limit.
+    """
+    args: list[Any] = [sequence, limit]
     for message in messages:
         args += message
-    return Call(script("enqueue"), (*lanes, *delayed, wake, producer), args, bool)
+    keys = (*lanes, *delayed, wake, producer)
+    return Call(script("enqueue"), keys, args, lambda reply: Added(*reply))
 
 
 def _fetched(reply: Any) -> Fetched:
-    now_ms, next_due_ms, error, suspects, *blocks = reply
+    now_ms, next_due_ms, error, suspects, cancelled, dropped, *blocks = reply
     return Fetched(
         now_ms,
         None if next_due_ms < 0 else next_due_ms,
         error.decode("utf-8", "replace"),
         bool(suspects),
-        [Block(source - 1, entries, options) for source, entries, options in blocks],
+        cancelled > 0,
+        dropped,
+        [
+            Block(source - 1, entries, options, aged == 1)
+            for source, entries, options, aged in blocks
+        ],
     )
 
 
 def fetch(
     sources: Sequence[SourceKeys],
-    delayed: tuple[str, str] | None,
+    delayed: DelayedKeys | None,
     *,
     group: str,
     consumer: str,
     room: int,
     passed_on_ms: int = 0,
     alone: bool = False,
+    lanes: bool = False,
 ) -> Call[Fetched]:
     """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it.
 
     Parameters:
+      delayed: Of a work queue: its delayed messages, and which ones were cancelled.
       passed_on_ms: A due time that another reader was woken for already.
       alone: Take one entry that may have killed its worker, and nothing else.
+      lanes: The sources are lanes, from high to low; one that is passed over for long gets a share.
     """
     keys: list[str] = []
     for source in sources:
         keys += (source.entries, source.parked, source.options, source.fence(consumer))
-        keys += (source.suspects, source.suspect)
+        keys += (source.suspects, source.suspect, source.passed)
     keys.append(sources[0].wake)
     keys += delayed or ()
-    args = (group, consumer, room, len(sources), int(alone), passed_on_ms)
+    args = (group, consumer, room, len(sources), int(alone), passed_on_ms, int(lanes))
     return Call(script("fetch"), keys, args, _fetched)
 
 
@@ -182,11 +249,23 @@ def _next_due(reply: Any) -> int | None:
     return None if reply < 0 else int(reply)
 
 
-def peek(sources: Sequence[SourceKeys], delayed: tuple[str, str] | None) -> Call[int | None]:
+def peek(sources: Sequence[SourceKeys], delayed: DelayedKeys | None) -> Call[int | None]:
     """Milliseconds until the next parked or delayed entry is due; 0 = one is; None = none waits."""
     keys = [source.parked for source in sources]
     keys += delayed[:1] if delayed else ()
     return Call(script("peek"), keys, (), _next_due)
+
+
+def cancel(
+    cancelled: str, delayed: str, lanes: Sequence[str], keep_ms: int, message_ids: Sequence[str]
+) -> Call[int]:
+    """Cancels messages of a work queue, by id. Harmless to repeat.
+
+    Parameters:
+      lanes: The lanes' streams.
+      keep_ms: How long an id is remembered beyond the last time at which its message may turn up.
+    """
+    return Call(script("cancel"), (cancelled, delayed, *lanes), (keep_ms, *message_ids), int)
 
 
 def flush(delayed: tuple[str, str], lanes: Sequence[SourceKeys], group: str) -> Call[int]:
@@ -209,12 +288,15 @@ class Alive(NamedTuple):
     beat_ms: int
     #: Run id of the server and client id of its heartbeat's connection; None if unknown.
     connection: tuple[str, int] | None
+    #: Its health record, JSON; empty before the first heartbeat.
+    record: bytes = b""
 
     @classmethod
     def parse(cls, text: bytes) -> Alive:
-        """Reads `MS RUN_ID CLIENT_ID`."""
-        beat_ms, run_id, client_id = text.decode().split(" ")
-        return cls(int(beat_ms), None if run_id == "-" else (run_id, int(client_id)))
+        """Reads `MS RUN_ID CLIENT_ID RECORD`."""
+        beat_ms, run_id, client_id, *record = text.split(b" ", 3)
+        connection = None if run_id == b"-" else (run_id.decode(), int(client_id))
+        return cls(int(beat_ms), connection, record[0] if record else b"")
 
 
 class Heartbeat(NamedTuple):
@@ -244,17 +326,31 @@ def heartbeat(
     *,
     lease_ms: int,
     believed_dead: str,
+    leads: bool = False,
+    is_new: bool = True,
+    record: bytes = b"",
 ) -> Call[Heartbeat]:
     """Says that `consumer` lives, on `connection` (run id of the server, client id).
 
     Parameters:
       believed_dead: A reclaimer whose lease may be taken over; empty for none.
+      leads: It had the lease at its last heartbeat.
+      is_new: The connection is new: whoever looks at connections is told.
+      record: Its health, JSON.
     """
     shown = "- 0" if connection is None else f"{connection[0]} {connection[1]}"
     return Call(
         script("heartbeat"),
-        (members.alive, members.lease),
-        (consumer, shown, lease_ms, believed_dead),
+        (members.alive, members.lease, members.arrivals),
+        (
+            consumer,
+            shown,
+            lease_ms,
+            believed_dead,
+            "1" if leads else "",
+            "1" if is_new else "",
+            record,
+        ),
         _heartbeat,
     )
 

@@ -14,6 +14,7 @@ from .scripts import EnqueueTarget
 from .sources import Source
 
 __all__ = [
+    "CANCELLED",
     "DONE",
     "HAND_BACK",
     "NO_TIMES",
@@ -93,6 +94,8 @@ DONE = Ended("done")
 #: A message whose retry is among its settlement's messages.
 RETRIED = Ended("retried")
 HAND_BACK = HandBack()
+#: A message that was cancelled before it was run.
+CANCELLED = Ended("cancelled")
 
 
 class Times(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from dramatiq import Message
 
@@ -11,7 +12,7 @@ from ..events import Lane
 from . import scripts
 from .connections import Link, LinkPool
 from .keys import LANES, Keys, QueueKeys
-from .scripts import EnqueueTarget
+from .scripts import DelayedKeys, EnqueueTarget
 from .settlements import Enqueue
 from .sources import AuditLevel, Source
 
@@ -19,6 +20,9 @@ __all__ = ["WorkQueue"]
 
 #: Messages in one script call: the server is busy for about a millisecond.
 MESSAGES_A_CALL = 500
+#: How long a cancelled id is remembered after its message was due, ms: longer than the longest
+#: pause between two retries, which is a week where nobody asks for another.
+CANCELLED_MS = 8 * 86_400_000
 
 
 class WorkQueue:
@@ -31,7 +35,9 @@ class WorkQueue:
     def __init__(self, keys: Keys, name: str) -> None:
         self.name = name
         self.keys: QueueKeys = keys.queue(name)
-        self.delayed = (self.keys.delayed, self.keys.delayed_messages)
+        self.delayed = DelayedKeys(
+            self.keys.delayed, self.keys.delayed_messages, self.keys.cancelled
+        )
         self.targets = {
             lane: EnqueueTarget(
                 number,
@@ -39,6 +45,7 @@ class WorkQueue:
                 self.keys.delayed,
                 self.keys.delayed_messages,
                 self.keys.wake,
+                self.keys.cancelled,
             )
             for number, lane in enumerate(LANES, start=1)
         }
@@ -96,7 +103,7 @@ class WorkQueue:
             return link.run(
                 scripts.enqueue(
                     [target.entries for target in self.targets.values()],
-                    self.delayed,
+                    self.delayed[:2],
                     self.keys.wake,
                     self.keys.producer(link.slot),
                     number,
@@ -106,9 +113,22 @@ class WorkQueue:
 
         return add
 
+    def cancel(self, links: LinkPool, message_ids: Sequence[str]) -> None:
+        """Cancels messages; see `QueueBroker.cancel`."""
+        lanes = [target.entries for target in self.targets.values()]
+        for first in range(0, len(message_ids), MESSAGES_A_CALL):
+            call = scripts.cancel(
+                self.keys.cancelled,
+                self.keys.delayed,
+                lanes,
+                CANCELLED_MS,
+                message_ids[first : first + MESSAGES_A_CALL],
+            )
+            links.call(partial(Link.run, call=call))
+
     def flush(self, links: LinkPool) -> int:
         """Drops queued, pending and delayed messages; returns how many."""
-        call = scripts.flush(self.delayed, [source.keys for source in self.sources], self.name)
+        call = scripts.flush(self.delayed[:2], [source.keys for source in self.sources], self.name)
         return links.call(lambda link: link.run(call))
 
     def backlog(self, links: LinkPool) -> int:

@@ -1,20 +1,24 @@
 #!lua flags=allow-oom
 -- Takes entries for one consumer: what was handed back or is due first, then new ones, in the order
 -- of the sources given (lanes: high to low), never more than there is room for.
--- KEYS  a source each 6: entries STREAM, parked ZSET, options HASH, fence STRING, suspects ZSET,
---         suspect STRING
---       then a wake STREAM; then, for a work queue: delayed ZSET, delayed.messages HASH, and the lanes' streams are the
---       sources 1..3 (the first character of a delayed member is its source's number)
+-- KEYS  a source each 7: entries STREAM, parked ZSET, options HASH, fence STRING, suspects ZSET,
+--         suspect STRING, passed STRING
+--       then a wake STREAM; then, for a work queue: delayed ZSET, delayed.messages HASH, cancelled
+--       ZSET, and the lanes' streams are the sources 1..3 (the first character of a delayed member is
+--       its source's number, what stands behind its first colon the message id)
 -- ARGV  1 group  2 consumer  3 room  4 number of sources  5 the process holds nothing else (1): take
 --       one suspect, and nothing but suspects  6 a due time for which a reader was woken already
--- Returns {now ms, next due ms or -1, error or '', suspects wait (1), blocks...}; next due 0 = more is
--- due already.
---   block = {source, entries, options}: options has one text or false an entry that was parked,
---   and is empty for new entries.
+--       7 the sources are lanes (1): one that was passed over for AGE_MS gets a quarter of the room
+--       before the others, until it is empty
+-- Returns {now ms, next due ms or -1, error or '', suspects wait (1), number of cancelled messages
+-- known, delayed messages dropped because they were cancelled, blocks...}; next due 0 = more is due
+-- already.
+--   block = {source, entries, options, aged (1)}: options has one text or false an entry that was
+--   parked, and is empty for new entries.
 -- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
 -- beside what was claimed, so that no claim is lost.
--- Effects, in order: 1 promote due delayed messages  2 XCLAIM parked entries that are due, forget
--- their parking  3 XREADGROUP new ones. Or, alone: XCLAIM one suspect of a stream of which none is
+-- Effects, in order: 1 promote due delayed messages, drop cancelled ones  2 XCLAIM parked entries that
+-- are due, forget their parking  3 XREADGROUP new ones  4 note which lanes were passed over. Or, alone: XCLAIM one suspect of a stream of which none is
 -- running anywhere: what may have killed its worker runs without its neighbours.
 --@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]
@@ -22,25 +26,31 @@ local group, consumer = ARGV[1], ARGV[2]
 local room, n = math.min(tonumber(ARGV[3]), 1000), tonumber(ARGV[4])
 local now_us, now_ms = server_time()
 local alone = ARGV[5] == '1'
-local reply = {now_ms, -1, '', 0}
+local lanes = ARGV[7] == '1'
+local AGE_MS = 3000
+local reply = {now_ms, -1, '', 0, 0, 0}
 local next_due
 
 for i = 1, n do
-  local fence = KEYS[6 * i - 2]
-  if (i == 1 or fence ~= KEYS[6 * i - 8]) and redis.call('EXISTS', fence) == 1 then
+  local fence = KEYS[7 * i - 3]
+  if (i == 1 or fence ~= KEYS[7 * i - 10]) and redis.call('EXISTS', fence) == 1 then
     reply[3] = 'FENCED'
     return reply
   end
 end
 
-local delayed, messages = KEYS[6 * n + 2], KEYS[6 * n + 3]
+local delayed, messages, cancelled = KEYS[7 * n + 2], KEYS[7 * n + 3], KEYS[7 * n + 4]
+if cancelled then reply[5] = redis.call('ZCARD', cancelled) end
 if delayed and not alone then
   local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
   for _, member in ipairs(due) do
     local message = redis.call('HGET', messages, member)
-    if message then
+    if reply[5] > 0 and redis.call('ZSCORE', cancelled, string.match(member, ':(.*)$') or '') then
+      redis.call('HDEL', messages, member)
+      reply[6] = reply[6] + 1
+    elseif message then
       local source = tonumber(string.sub(member, 1, 1))
-      redis.call('XADD', KEYS[6 * source - 5], '*', 'm', message, 'a', now_us)
+      redis.call('XADD', KEYS[7 * source - 6], '*', 'm', message, 'a', now_us)
       redis.call('HDEL', messages, member)
     end
     redis.call('ZREM', delayed, member)
@@ -50,7 +60,7 @@ if delayed and not alone then
 end
 
 for i = 1, n do
-  local entries, parked, options = KEYS[6 * i - 5], KEYS[6 * i - 4], KEYS[6 * i - 3]
+  local entries, parked, options = KEYS[7 * i - 6], KEYS[7 * i - 5], KEYS[7 * i - 4]
   if room > 0 and not alone then
     local due = redis.call('ZRANGE', parked, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, room)
     if #due > 0 then
@@ -64,7 +74,7 @@ for i = 1, n do
       redis.call('ZREM', parked, unpack(due))
       local texts = {}
       for j, entry in ipairs(claimed) do texts[j] = redis.call('HGET', options, entry[1]) end
-      reply[#reply + 1] = {i, claimed, texts}
+      reply[#reply + 1] = {i, claimed, texts, 0}
       room = room - #claimed
     end
   end
@@ -76,7 +86,7 @@ for i = 1, n do
 end
 
 for i = 1, n do
-  local entries, suspects, running = KEYS[6 * i - 5], KEYS[6 * i - 1], KEYS[6 * i]
+  local entries, suspects, running = KEYS[7 * i - 6], KEYS[7 * i - 2], KEYS[7 * i - 1]
   local first = redis.call('ZRANGE', suspects, 0, 0)[1]
   if first and reply[3] == '' then
     local other = redis.call('GET', running)
@@ -91,8 +101,8 @@ for i = 1, n do
       redis.call('ZREM', suspects, first)
       if not claimed.err and #claimed > 0 then
         redis.call('SET', running, first)
-        local option = redis.call('HGET', KEYS[6 * i - 3], first)
-        reply[#reply + 1] = {i, claimed, {option}}
+        local option = redis.call('HGET', KEYS[7 * i - 4], first)
+        reply[#reply + 1] = {i, claimed, {option}, 0}
         room = room - 1
       end
     end
@@ -104,23 +114,47 @@ for i = 1, n do
   end
 end
 
-for i = 1, n do
-  if alone or room <= 0 or reply[3] ~= '' then break end
-  local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room,
-    'STREAMS', KEYS[6 * i - 5], '>')
-  if read then
-    if read.err then
-      reply[3] = read.err
-    else
-      local entries = read[1][2]
-      reply[#reply + 1] = {i, entries, {}}
-      room = room - #entries
+-- Takes up to `count` new entries of source i; returns how many.
+local function read_new(i, count, aged)
+  local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count,
+    'STREAMS', KEYS[7 * i - 6], '>')
+  if not read then return 0 end
+  if read.err then
+    reply[3] = read.err
+    return 0
+  end
+  local entries = read[1][2]
+  reply[#reply + 1] = {i, entries, {}, aged}
+  room = room - #entries
+  return #entries
+end
+
+if not alone then
+  if lanes and room > 0 then
+    local whole = room
+    for i = 2, n do
+      local since = redis.call('GET', KEYS[7 * i])
+      if since and now_ms - tonumber(since) >= AGE_MS and reply[3] == '' then
+        local share = math.floor(whole / 4)
+        -- Room for one or two: a turn in four.
+        if share == 0 and tonumber(string.sub(now_us, -4)) % 4 == 0 then share = 1 end
+        if share > 0 and room > 0 then read_new(i, math.min(share, room), 1) end
+      end
+    end
+  end
+  for i = 1, n do
+    if reply[3] ~= '' then break end
+    if room > 0 then
+      read_new(i, room, 0)
+      if lanes and i > 1 and room > 0 then redis.call('UNLINK', KEYS[7 * i]) end
+    elseif lanes and i > 1 then
+      redis.call('SET', KEYS[7 * i], string.format('%.0f', now_ms), 'NX', 'EX', 600)
     end
   end
 end
 if room <= 0 and next_due and next_due - now_ms < 8000
   and (next_due <= now_ms or next_due ~= tonumber(ARGV[6])) then
-  redis.call('XADD', KEYS[6 * n + 1], 'MAXLEN', 16, '*', 'w', 1)
+  redis.call('XADD', KEYS[7 * n + 1], 'MAXLEN', 16, '*', 'w', 1)
 end
 if next_due then reply[2] = next_due <= now_ms and 0 or next_due end
 return reply

@@ -4,7 +4,8 @@
 --       a group each 10: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
 --         dead STREAM, audit STREAM, wake STREAM, suspects ZSET, fence STRING
 --       then a log target each 3: entries STREAM, ids HASH, ids.old HASH
---       then a queue target each 4: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM
+--       then a queue target each 5: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM,
+--         cancelled ZSET
 -- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window, ms
 --       then a group each:
 --         group name, consumer, delete (1: XDEL what is settled), mark (1: write done marks), audit record
@@ -21,7 +22,8 @@
 -- Returns a list: first the number of groups that were fenced, then for each group 'FENCED', or an
 -- error (a key of it holds something else: none of its entries was settled), or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
 -- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there: settled, its
--- emits not repeated), or an error (not settled, still pending).
+-- emits not repeated), 'CANCELLED' (settled; a message that should have followed was cancelled, its
+-- retry for example), or an error (not settled, still pending).
 -- A batch number that was done before returns its stored outcome and does nothing: its reply was
 -- lost. Effects of a group, in order: 1 emits and messages  2 dead letters  3 done marks  4 XACK
 -- (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
@@ -79,9 +81,10 @@ local function misplaced_log(target)
 end
 
 local function misplaced_queue(target)
-  local at = queues_at + 4 * (target - 1)
+  local at = queues_at + 5 * (target - 1)
   return misplaced(KEYS[at + 1], 'stream') or misplaced(KEYS[at + 2], 'zset')
     or misplaced(KEYS[at + 3], 'hash') or misplaced(KEYS[at + 4], 'stream')
+    or misplaced(KEYS[at + 5], 'zset')
 end
 
 local function emit(target, id, event)
@@ -95,17 +98,20 @@ local function emit(target, id, event)
   window_store(ids, {id, redis.call('XADD', entries, '*', 'd', event, 'a', now_us)}, window_ms)
 end
 
+-- Adds a message; false if it was cancelled.
 local function add_message(target, delay_ms, member, message)
-  local at = queues_at + 4 * (target - 1)
+  local at = queues_at + 5 * (target - 1)
+  if redis.call('ZSCORE', KEYS[at + 5], string.match(member, ':(.*)$') or '') then return false end
   if delay_ms < 0 then
     redis.call('XADD', KEYS[at + 1], '*', 'm', message, 'a', now_us)
-    return
+    return true
   end
   local due = now_ms + delay_ms
   local first = redis.call('ZRANGE', KEYS[at + 2], 0, 0, 'WITHSCORES')
   redis.call('HSET', KEYS[at + 3], member, message)
   redis.call('ZADD', KEYS[at + 2], due, member)
   if not first[2] or due < tonumber(first[2]) then wake(KEYS[at + 4]) end
+  return true
 end
 
 for g = 1, n_groups do
@@ -169,7 +175,11 @@ for g = 1, n_groups do
     end
     if not idle and not duplicate and not failure then
       for _, one in ipairs(emits) do emit(one[1], one[2], one[3]) end
-      for _, one in ipairs(messages) do add_message(one[1], one[2], one[3], one[4]) end
+      for _, one in ipairs(messages) do
+        if not add_message(one[1], one[2], one[3], one[4]) then
+          problems[#problems + 1] = {entry_id, 'CANCELLED'}
+        end
+      end
     end
     if duplicate then
       problems[#problems + 1] = {entry_id, 'DUPLICATE'}

@@ -11,6 +11,7 @@ import redis
 from tests.integration.logs.harness import Bench, Echo, Note, note
 from tests.support import wait_until
 
+from streamatiq import Lane
 from streamatiq.broker import keys as module
 
 #: Where a line of the table stands: the pattern of its keys.
@@ -87,6 +88,10 @@ def test_every_key_is_documented_with_its_type(
     keys: Any = bench.keys.log("test.note", "0").subscription("typed")
     client.zadd(keys.suspects, {"1-1": 1})
     client.set(keys.suspect, "1-1")
+    client.set(keys.passed, 1)
+    # A lane that was passed over; a message that was cancelled.
+    client.set(bench.keys.queue("default").lane(Lane.LOW).passed, 1)
+    bench.broker.cancel("default", "unknown")
     client.zadd(keys.parked, {"1-2": 9e15})
     client.hset(keys.options, "1-2", "{}")
 

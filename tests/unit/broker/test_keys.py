@@ -38,12 +38,12 @@ def test_all_of_a_logs_keys_are_in_one_slot(
 @given(NAMES, NAMES)
 def test_all_of_a_queues_keys_are_in_one_slot(namespace: str, name: str) -> None:
     queue = Keys(namespace).queue(name)
-    keys = [queue.delayed, queue.delayed_messages, queue.producer("s")]
+    keys = [queue.delayed, queue.delayed_messages, queue.cancelled, queue.producer("s")]
     own = {one for lane in LANES for one in _source_keys(queue.lane(lane))}
     assert _one_slot([*keys, *own])
     assert own.isdisjoint(keys)
     # Three lanes: dead letters, audit, wake-ups, fences and batches are the queue's.
-    assert len(own) == 3 * 7 + 5
+    assert len(own) == 3 * 8 + 5
 
 
 @given(NAMES)

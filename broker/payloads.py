@@ -1,0 +1,41 @@
+"""What stands in a stream entry: the event or message, and when it was appended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dramatiq.message import get_encoder
+
+from .buffer import Claimed
+
+__all__ = ["appended_ns", "decode_message", "payload"]
+
+
+def payload(claimed: Claimed) -> bytes:
+    """The event or message of an entry, as it was encoded."""
+    name = b"d" if claimed.source.is_log else b"m"
+    fields = claimed.fields
+    if fields[0] == name:  # as we write them
+        return fields[1]
+    for at in range(0, len(fields), 2):
+        if fields[at] == name:
+            return fields[at + 1]
+    return b" ".join(fields)  # not ours: the dead letter keeps what it says
+
+
+def appended_ns(claimed: Claimed) -> int:
+    """When the server appended it, ns; 0 if it does not say."""
+    fields = claimed.fields
+    if len(fields) == 4 and fields[2] == b"a" and fields[3].isdigit():
+        return int(fields[3]) * 1000
+    return 0
+
+
+def decode_message(claimed: Claimed) -> dict[str, Any] | None:
+    """The fields of a message; None for what is none."""
+    try:
+        decoded = get_encoder().decode(payload(claimed))
+    except Exception:  # noqa: BLE001 - a user's own encoder may raise anything
+        # Whoever hands it out meets the same error, and dead-letters it.
+        return None
+    return decoded if isinstance(decoded, dict) else None
