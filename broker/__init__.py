@@ -6,7 +6,8 @@ See `docs/internals.md` for the life of a message.
 from __future__ import annotations
 
 from .current import current_delivery
-from .dead_letters import DeadLetterEntry
+from .dead_letter_entry import DeadLetterEntry
+from .dead_letter_filter import DeadLetterFilter
 from .delivery import Delivery
 from .embedded import EmbeddedServer
 from .logs import Logs, Receipt
@@ -18,6 +19,7 @@ from .subscriptions import Start, Subscription
 __all__ = [
     "AuditLevel",
     "DeadLetterEntry",
+    "DeadLetterFilter",
     "Delivery",
     "EmbeddedServer",
     "Emit",

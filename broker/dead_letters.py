@@ -1,59 +1,26 @@
-"""Dead letters: what could not be handled, with its cause, its bytes and its origin.
+"""Dead letters as they are written: what could not be handled, with its cause, its bytes and its
+origin.
 
 Each subscription and stream, and each work queue, has a dead-letter stream. Nothing leaves it by
-itself.
+itself, unless `event_bus.dead_letter_ttl` says so. How they are read and managed:
+`dead_letter_reading`, `dead_letter_admin`.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from .delivery import Delivery
+from .digests import digest_of, digest_without_error
 from .settlements import DeadLetter
 from .sources import Source
 
-__all__ = ["DeadLetterEntry", "dead_letter", "read_dead_letters", "undecodable"]
+__all__ = ["dead_letter", "undecodable"]
 
 #: Longest error text and traceback kept, characters.
 MAX_TEXT = 4_000
-#: Entries of one read.
-PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterEntry:
-    """One dead letter.
-
-    Parameters:
-      dead_id: Its id in the dead-letter stream.
-      source: The stream it came from, as people call it.
-      entry_id: Its id there.
-      data: The payload, byte for byte.
-      cause: `undecodable`, `failed` (retries exhausted, or no such actor), `skipped` (refused by a
-        middleware), `killed_worker`.
-      error: What was raised, as `Type: text`.
-      traceback: The end of its traceback; may be empty.
-      attempts: How often it was run.
-      consumer: Who ran it last.
-      at_ms: When it was given up, ms UTC.
-    """
-
-    dead_id: str
-    source: str
-    entry_id: str
-    data: bytes
-    cause: str
-    error: str
-    traceback: str
-    attempts: int
-    consumer: str
-    at_ms: int
 
 
 def _fields(
@@ -81,6 +48,7 @@ def _fields(
         "attempts": attempts,
         "consumer": consumer,
         "at": time.time_ns() // 1_000_000,
+        "digest": digest_without_error(cause, "") if error is None else digest_of(error),
     }
     return DeadLetter([part for pair in pairs.items() for part in pair])
 
@@ -94,7 +62,7 @@ def dead_letter(delivery: Delivery, cause: str, error: BaseException | None) -> 
     """Ends `delivery` as a dead letter.
 
     Parameters:
-      cause: One of the causes of `DeadLetterEntry`.
+      cause: One of `dead_letter_entry.CAUSES`.
       error: What was raised, if anything.
     """
     return _fields(
@@ -122,26 +90,3 @@ def undecodable(
         attempts=0,
         consumer=consumer,
     )
-
-
-def read_dead_letters(client: redis.Redis, key: str) -> Iterator[DeadLetterEntry]:
-    """The dead letters of one stream, oldest first, read page by page."""
-    first = "-"
-    while True:
-        page: list[Any] = client.xrange(key, first, "+", PAGE)  # type: ignore[assignment]
-        for dead_id, fields in page:
-            yield DeadLetterEntry(
-                dead_id=dead_id.decode(),
-                source=fields[b"source"].decode(),
-                entry_id=fields[b"entry"].decode(),
-                data=fields[b"data"],
-                cause=fields[b"cause"].decode(),
-                error=fields[b"error"].decode(),
-                traceback=fields[b"traceback"].decode(),
-                attempts=int(fields[b"attempts"]),
-                consumer=fields[b"consumer"].decode(),
-                at_ms=int(fields[b"at"]),
-            )
-        if len(page) < PAGE:
-            return
-        first = "(" + page[-1][0].decode()

@@ -31,6 +31,7 @@ SUB:wake      (queue: TAG:wake)            STREAM  wakes one blocked reader of t
 
 TAG:fence:CONSUMER                         STRING  the consumer is dead: nothing of it is committed
 TAG:batch:CONSUMER                         STRING  number and outcome of its last settle batch
+TAG:operator:TOKEN                         STRING  outcome of one call that managed dead letters
 
 NS:layout:TYPE                             STRING  layout of a log, fixed when it is created
 
@@ -42,6 +43,8 @@ MEMBERS:arrivals                           STREAM  c = consumer, at = its new co
                                                    1,000): read by the one that looks for dead ones
 MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
 MEMBERS:lease                              STRING  the consumer that looks for dead ones
+MEMBERS:known                              HASH    "QUEUE SOURCE" -> when somebody last began to
+                                                   read it, ms; never shrinks
 """
 
 from __future__ import annotations
@@ -80,6 +83,10 @@ class SourceKeys:
     def batch(self, consumer: str) -> str:
         """Number and outcome of `consumer`'s last settle batch that began with this tag."""
         return f"{self.tag}:batch:{consumer}"
+
+    def operator(self, token: str) -> str:
+        """Outcome of the call `token` of an operator."""
+        return f"{self.tag}:operator:{token}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,11 @@ class MemberKeys:
     @property
     def lease(self) -> str:
         return f"{self.tag}:lease"
+
+    @property
+    def known(self) -> str:
+        """Which queues and subscriptions there have ever been, and what they read."""
+        return f"{self.tag}:known"
 
     @property
     def arrivals(self) -> str:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import redis
 from dramatiq import Broker
 from dramatiq.errors import QueueNotFound
@@ -14,11 +17,16 @@ from dramatiq.middleware import Middleware
 from ..errors import HandlerDefinitionError
 from ..settings import Settings
 from .connections import Endpoint, LinkPool, RetryPolicy
-from .dead_letters import DeadLetterEntry, read_dead_letters
+from .dead_letter_admin import DeadLetters, OnOutcome
+from .dead_letter_entry import DeadLetterEntry
+from .dead_letter_filter import EVERY, DeadLetterFilter
+from .dead_letter_summary import DeadLetterSummary
 from .inspection import subscription_backlog, wait_until_empty
 from .keys import Keys
 from .logs import Logs
+from .known_queues import KnownQueue
 from .sources import AuditLevel, Source
+from .members import reads_of
 from .subscriptions import Subscription
 from .work_queues import WorkQueue
 
@@ -59,6 +67,9 @@ class QueueBroker(Broker):
         """Makes queue `subscription.name` read logs. Before its actor is declared.
 
         Raises:
+        self._dead_letters = DeadLetters(
+            self._links, self.keys, lambda name: reads_of(self._sources(name))
+        )
           HandlerDefinitionError: A subscription, an actor or a work queue has this name.
         """
         name = subscription.name
@@ -136,12 +147,106 @@ class QueueBroker(Broker):
         sources = self._sources(queue_name)
         return self._links.call(lambda link: subscription_backlog(link, sources))
 
-    def dead_letters(self, queue_name: str) -> list[DeadLetterEntry]:
-        """The dead letters of a work queue or subscription, oldest first."""
-        keys = {source.keys.dead for source in self._sources(queue_name)}
-        with self.client() as client:
-            found = [letter for key in sorted(keys) for letter in read_dead_letters(client, key)]
-        return sorted(found, key=lambda letter: letter.at_ms)
+    def known_queues(self) -> dict[str, KnownQueue]:
+        """All work queues and subscriptions that a worker of this namespace has ever read, by name.
+
+        Raises:
+          BrokerError: The server cannot be reached or refused.
+        """
+        return self._dead_letters.known()
+
+    def dead_letters(
+        self,
+        queue_name: str,
+        where: DeadLetterFilter = EVERY,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[DeadLetterEntry]:
+        """The dead letters of a work queue or subscription, oldest first, read page by page.
+
+        The queue need not be declared in this process. The order is that of the server's clock.
+        Letters that come, or go, while it is read may be among them or not.
+
+        Parameters:
+          where: Only these.
+          after: Begin behind the letter of this id, which need not be there any more.
+          limit: At most so many.
+          newest_first: The other way round, `after` too.
+
+        Raises:
+          ValueError: An id in `after` or `where` is none.
+          BrokerError: The server cannot be reached or refused; also while it is read.
+        """
+        return self._dead_letters.read(
+            queue_name, where, after=after, limit=limit, newest_first=newest_first
+        )
+
+    def count_dead_letters(self, queue_name: str, where: DeadLetterFilter = EVERY) -> int:
+        """How many there are; reads them if there is a filter. Raises as `dead_letters`."""
+        return self._dead_letters.count(queue_name, where)
+
+    def dead_letter(self, queue_name: str, letter_id: str) -> DeadLetterEntry:
+        """One dead letter. Raises as `dead_letters`, and
+
+        Raises:
+          DeadLetterNotFound: It is not there.
+        """
+        return self._dead_letters.get(queue_name, letter_id)
+
+    def dead_letter_summary(self, queue_name: str) -> DeadLetterSummary:
+        """How many there are, and of which causes and bugs the newest 10,000 are."""
+        return self._dead_letters.summary(queue_name)
+
+    def requeue_dead_letters(
+        self,
+        queue_name: str,
+        where: DeadLetterFilter,
+        *,
+        by: str | None = None,
+        on_outcome: OnOutcome | None = None,
+    ) -> Counter[str]:
+        """Lets dead letters run again, as if for the first time.
+
+        A message goes to the end of its lane, without the state of its retries; the limit on
+        backlog does not hold for it. An event becomes pending again at its place in the log, for
+        this subscription alone.
+
+        Each letter goes back, and leaves the dead letters, in one step, with an audit record; the
+        call as a whole is not atomic. What becomes a letter meanwhile is left alone. Whoever else
+        does the same, each letter goes back once. Harmless to repeat. Thread-safe.
+
+        Parameters:
+          where: Which ones; `DeadLetterFilter()` means all.
+          by: Who asks for it, for the audit; default: user@host.
+          on_outcome: Called with each letter's id and outcome.
+
+        Returns:
+          Letters by outcome: `requeued`; `gone`: somebody was faster, or there is no such letter;
+          and, the letter being kept, `trimmed`: the log does not have the event any more,
+          `pending`: it is running or waiting to run, `no_group`: the subscription does not exist.
+
+        Raises:
+          ValueError: An id in `where` is none.
+          BrokerError: The server cannot be reached or refused; some may have been put back.
+        """
+        return self._dead_letters.requeue(queue_name, where, by=by, on_outcome=on_outcome)
+
+    def purge_dead_letters(
+        self,
+        queue_name: str,
+        where: DeadLetterFilter,
+        *,
+        by: str | None = None,
+        on_outcome: OnOutcome | None = None,
+    ) -> Counter[str]:
+        """Deletes dead letters for good, each with an audit record. As `requeue_dead_letters`.
+
+        Returns:
+          Letters by outcome: `purged`, `gone`.
+        """
+        return self._dead_letters.purge(queue_name, where, by=by, on_outcome=on_outcome)
 
     def fence(self, queue_name: str, consumer: str) -> None:
         """Declares a consumer dead: nothing it still sends for this queue is committed."""

@@ -356,10 +356,11 @@ def heartbeat(
 
 
 def enlist(members: MemberKeys, consumer: str, queue: str, sources: bytes) -> Call[int]:
-    """Records what `consumer` reads of `queue`, before it reads."""
+    """Records what `consumer` reads of `queue`, before it reads. `sources` is JSON: a list of
+    objects with a `name`."""
     return Call(
         script("enlist"),
-        (members.alive, members.reads(consumer)),
+        (members.alive, members.reads(consumer), members.known),
         (consumer, queue, sources),
         int,
     )

@@ -24,6 +24,7 @@
     │   ├── InvalidLane                a message asks for a priority that is no lane
     │   ├── LogMismatch                a log exists with another layout than its event class declares
     │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
+    │   ├── DeadLetterNotFound         a dead letter that is asked for by its id is not there
     ├── EmbeddedServerError            our own server could not be started, or is not installed
     ├── HandlerError
     │   ├── HandlerDefinitionError     @on was used wrongly
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "EmbeddedServerError",
     "EventDecodeError",
+    "DeadLetterNotFound",
     "EventDefinitionError",
     "EventError",
     "HandlerDefinitionError",
@@ -267,3 +269,9 @@ class IngestError(StreamatiqError):
     """A file or a column mapping cannot be ingested."""
 
     code = "ingest"
+class DeadLetterNotFound(BrokerError, LookupError):
+    """A dead letter that is asked for by its id is not there."""
+
+    code = "dead_letter_not_found"
+
+

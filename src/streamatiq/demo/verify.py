@@ -23,7 +23,6 @@ from typing import Any
 import redis
 
 from ..broker import Logs
-from ..broker.dead_letters import read_dead_letters
 from ..broker.faults import translated
 from ..broker.keys import Keys, SourceKeys
 from ..broker.parts import parts
@@ -196,9 +195,7 @@ def _groups(
                 keys=source,
                 last_delivered=_number(info["last-delivered-id"].decode()),
                 pending=frozenset(_pending(client, stream.entries, name)),
-                dead=frozenset(
-                    letter.entry_id for letter in read_dead_letters(client, source.dead)
-                ),
+                dead=frozenset(_dead(client, source.dead)),
                 account=result.subscriptions.setdefault(name, Account()),
             )
         )
@@ -213,6 +210,17 @@ def _pending(client: redis.Redis, stream: str, group: str) -> Iterator[str]:
         if len(page) < PAGE:
             return
         first = f"({page[-1]['message_id'].decode()}"
+
+
+def _dead(client: redis.Redis, stream: str) -> Iterator[str]:
+    """The entries that have a dead letter."""
+    first = "-"
+    while True:
+        page: Any = client.xrange(stream, first, "+", PAGE)
+        yield from (fields[b"entry"].decode() for _, fields in page)
+        if len(page) < PAGE:
+            return
+        first = f"({page[-1][0].decode()}"
 
 
 def _account(client: redis.Redis, group: _Group, page: Sequence[LogEntry[Event]]) -> None:

@@ -98,9 +98,9 @@ def test_flush_keeps_dead_letters(broker: RedisStreamsBroker, start_worker: Star
 
     start_worker(broker)
     act.send()
-    wait_until(lambda: broker.dead_letters("default"))
+    wait_until(lambda: list(broker.dead_letters("default")))
     broker.flush("default")
-    assert len(broker.dead_letters("default")) == 1
+    assert len(list(broker.dead_letters("default"))) == 1
 
 
 def test_join_returns_at_once_when_nothing_is_there(broker: RedisStreamsBroker) -> None:

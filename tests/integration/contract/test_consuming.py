@@ -198,7 +198,7 @@ def test_an_undecodable_entry_is_dead_lettered_byte_for_byte_and_its_neighbours_
     start_worker(broker, threads=1)
     broker.join("default", timeout=2_500)
     assert ran == [1, 2]
-    letters = broker.dead_letters("default")
+    letters = list(broker.dead_letters("default"))
     assert [(one.data, one.cause) for one in letters] == [(bad, "undecodable")] * 2
     assert letters[0].error
 

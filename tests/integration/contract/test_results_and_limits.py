@@ -94,7 +94,7 @@ def test_a_skipped_message_stores_none_and_is_acked(
     assert act.send().get_result(backend=results, block=True, timeout=SOON) is None
     broker.join("default", timeout=5_000)
     assert ran == []
-    assert broker.dead_letters("default") == []
+    assert list(broker.dead_letters("default")) == []
 
 
 def test_an_unknown_actor_stores_no_result_and_harms_nobody(
@@ -107,7 +107,7 @@ def test_an_unknown_actor_stores_no_result_and_harms_nobody(
     start_worker(broker)
     broker.enqueue(act.message().copy(actor_name="unheard_of"))
     assert act.send().get_result(backend=results, block=True, timeout=SOON) == 1
-    wait_until(lambda: broker.dead_letters("default"))
+    wait_until(lambda: list(broker.dead_letters("default")))
 
 
 def test_results_of_groups_and_pipelines(
@@ -168,7 +168,7 @@ def test_a_rate_that_is_exceeded_is_a_retry(
     start_worker(broker, threads=1)
     act.send()
     act.send()
-    (letter,) = wait_until(lambda: broker.dead_letters("default"))
+    (letter,) = wait_until(lambda: list(broker.dead_letters("default")))
     assert ran == [1]
     assert letter.error.startswith("RateLimitExceeded: ")
     assert letter.attempts == 2

@@ -167,7 +167,7 @@ def test_retry_when_decides_instead_of_max_retries(
 
     start_worker(broker)
     act.send()
-    letters = wait_until(lambda: broker.dead_letters("default"))
+    letters = wait_until(lambda: list(broker.dead_letters("default")))
     assert asked == [(0, "no"), (1, "no"), (2, "no")]
     assert letters[0].attempts == 3
 
@@ -190,7 +190,7 @@ def test_a_raising_retry_when_keeps_the_message_pending_and_it_runs_again(
     act.send()
     wait_until(lambda: len(ran) == 2)
     broker.join("default", timeout=5_000)
-    assert broker.dead_letters("default") == []
+    assert list(broker.dead_letters("default")) == []
 
 
 def test_throws_ends_in_the_dead_letters_without_a_retry(
@@ -205,7 +205,7 @@ def test_throws_ends_in_the_dead_letters_without_a_retry(
 
     start_worker(broker)
     message = act.send()
-    letters = wait_until(lambda: broker.dead_letters("default"))
+    letters = wait_until(lambda: list(broker.dead_letters("default")))
     assert [one.data for one in letters] == [message.encode()]
     assert (letters[0].cause, letters[0].error) == ("failed", "ValueError: not wanted")
     assert "in act" in letters[0].traceback
@@ -225,7 +225,7 @@ def test_out_of_retries_ends_in_the_dead_letters(
 
     start_worker(broker)
     message = act.send()
-    (letter,) = wait_until(lambda: broker.dead_letters("default"))
+    (letter,) = wait_until(lambda: list(broker.dead_letters("default")))
     assert len(ran) == 3
     assert dramatiq.Message.decode(letter.data).message_id == message.message_id
     assert (letter.cause, letter.error, letter.attempts) == (
@@ -250,7 +250,7 @@ def test_max_retries_of_a_message_overrides_the_actors(
 
     start_worker(broker)
     act.send_with_options(max_retries=max_retries)
-    wait_until(lambda: broker.dead_letters("default"))
+    wait_until(lambda: list(broker.dead_letters("default")))
     assert len(ran) == 1 + max_retries
 
 
@@ -269,7 +269,7 @@ def test_max_retries_of_the_middleware_holds_where_nothing_else_is_said(
 
     start_worker(broker)
     act.send()
-    wait_until(lambda: broker.dead_letters("default"))
+    wait_until(lambda: list(broker.dead_letters("default")))
     assert len(ran) == 2
 
 
@@ -293,7 +293,7 @@ def test_on_retry_exhausted_is_sent_with_the_end_of_the_message(
     wait_until(lambda: told)
     broker.join("default", timeout=5_000)
     assert told == [(message.message_id, [7], {"retries": 1, "max_retries": 1})]
-    assert len(broker.dead_letters("default")) == 1
+    assert len(list(broker.dead_letters("default"))) == 1
 
 
 def test_a_handler_that_enqueues_its_own_message_is_no_retry(
@@ -315,7 +315,7 @@ def test_a_handler_that_enqueues_its_own_message_is_no_retry(
     wait_until(lambda: len(seen) == 3)
     broker.join("default", timeout=5_000)
     assert seen == [0, 0, 0]
-    assert broker.dead_letters("default") == []
+    assert list(broker.dead_letters("default")) == []
 
 
 def test_a_handler_that_enqueues_its_own_message_and_raises_gets_both(

@@ -78,7 +78,7 @@ def test_nack_after_ack_changes_nothing(
     consumer.nack(delivery)
     consumer.requeue([delivery])
     broker.join("default", timeout=5_000)
-    assert broker.dead_letters("default") == []
+    assert list(broker.dead_letters("default")) == []
 
 
 def test_ack_from_other_threads_at_the_same_time(

@@ -130,7 +130,7 @@ def test_a_stopping_worker_hands_back_and_another_runs_it_at_once(
     stopping.join()
     second.join("default", timeout=5_000)
     assert len(ran) == 12
-    assert second.dead_letters("default") == []
+    assert list(second.dead_letters("default")) == []
 
 
 def test_a_stopping_worker_reads_no_more(

@@ -177,7 +177,7 @@ def gather(
         venue_book=Book.read(ledgers / VENUE_BOOK),
         positions=Book.read(ledgers / POSITIONS),
         audit=tail.totals(),
-        dead_letters={name: broker.dead_letters(name) for name in SUBSCRIPTIONS},
+        dead_letters={name: list(broker.dead_letters(name)) for name in SUBSCRIPTIONS},
         backlog={name: broker.backlog(name) for name in SUBSCRIPTIONS},
         worker_log=worker_log,
     )

@@ -41,7 +41,9 @@ def test_an_event_that_kills_its_worker(fleet: Fleet, what: str, max_deliveries:
     neighbours = set(range(60)) - {20}
 
     def done() -> bool:
-        return fleet.effects().keys() >= neighbours and bool(fleet.broker.dead_letters("fleet"))
+        return fleet.effects().keys() >= neighbours and bool(
+            list(fleet.broker.dead_letters("fleet"))
+        )
 
     starts = _run_until(fleet, done, max_deliveries=max_deliveries)
     (letter,) = fleet.broker.dead_letters("fleet")
@@ -57,7 +59,7 @@ def test_slow_neighbours_in_other_lanes_are_not_condemned(fleet: Fleet) -> None:
         fleet.send(number, "kill" if lane == "normal" else "0.5", lane=lane)
 
     def done() -> bool:
-        letters = fleet.broker.dead_letters("messages")
+        letters = list(fleet.broker.dead_letters("messages"))
         return len(letters) + len(fleet.effects()) >= 3
 
     _run_until(fleet, done, max_deliveries=3)

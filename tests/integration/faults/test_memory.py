@@ -51,7 +51,7 @@ def test_settles_go_on_and_publishing_fails_clearly(private_fleet: Fleet) -> Non
         wait_until(lambda: fleet.broker.backlog("messages") == 0)
         assert fleet.effects() == Counter([*range(120), *range(200, 210)])
         assert workers.running
-    assert fleet.broker.dead_letters("fleet") == []
+    assert list(fleet.broker.dead_letters("fleet")) == []
 
 
 def test_a_worker_that_reconnects_at_maxmemory_goes_on(private_fleet: Fleet) -> None:
@@ -80,4 +80,4 @@ def test_a_worker_that_is_started_at_maxmemory_works(private_fleet: Fleet) -> No
     with _full(fleet.client), fleet.workers(threads=2):
         fleet.wait_for(range(60), 8)
     assert fleet.effects() == Counter(range(60))
-    assert fleet.broker.dead_letters("fleet") == []
+    assert list(fleet.broker.dead_letters("fleet")) == []

@@ -58,7 +58,7 @@ def test_messages_survive_a_killed_server(private: PrivateServer, private_fleet:
         wait_until(lambda: fleet.effects().keys() == set(range(300)), 20)
         wait_until(lambda: fleet.broker.backlog("messages") == 0)
         assert workers.running
-    assert fleet.broker.dead_letters("messages") == []
+    assert list(fleet.broker.dead_letters("messages")) == []
 
 
 @pytest.mark.parametrize("how", ["hangs", "is down"])

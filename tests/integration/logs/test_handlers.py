@@ -135,7 +135,7 @@ def test_what_is_not_an_event_is_a_failure_that_says_so(bench: Bench) -> None:
     bench.start(threads=1)
     bench.logs.publish_many([note("dict"), note("int")])
     bench.settled("wrong")
-    letters = bench.broker.dead_letters("wrong")
+    letters = list(bench.broker.dead_letters("wrong"))
     assert [letter.cause for letter in letters] == ["failed", "failed"]
     assert "'wrong' returned, yielded or emitted 'nothing', which is a str" in letters[0].error
     assert "emitted 17, which is a int and not an Event" in letters[1].error
