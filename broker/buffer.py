@@ -18,7 +18,7 @@ from .in_flight import Held, InFlight
 from .room import Room
 from .sources import Source
 
-__all__ = ["PAUSED", "Buffer", "Claimed"]
+__all__ = ["PAUSED", "Buffer", "BufferView", "Claimed"]
 
 #: Seconds without a `take` after which the consumer counts as paused; it asks every second.
 PAUSE_S = 2.0
@@ -48,6 +48,20 @@ class Claimed(NamedTuple):
         return (self.source.keys.entries, self.source.group, self.consumer, self.entry_id)
 
 
+class BufferView(NamedTuple):
+    """What a health record says of a buffer."""
+
+    buffered: int
+    handed_out: int
+    has_room: bool
+    #: Whether nobody asks for entries.
+    paused: bool
+    #: Entries that were ever put in.
+    taken: int
+    #: When the consumer asked last, monotonic clock.
+    last_asked: float
+
+
 class Buffer:
     """Thread-safe.
 
@@ -68,6 +82,7 @@ class Buffer:
         self._buffered = 0
         self._handed_out = 0
         self._released = 0
+        self._taken_in = 0
         self._closed = False
         self._taking = 0
         self._last_take_s = time.monotonic()
@@ -116,6 +131,7 @@ class Buffer:
             for one in claimed:
                 self._lanes[0 if one.aged else one.source.lane].append(one)
             self._buffered += len(claimed)
+            self._taken_in += len(claimed)
             self._takeable.notify_all()
 
     def wait_for_room(self) -> int:
@@ -139,6 +155,18 @@ class Buffer:
         """Whether a fetch is worth its while now; False once closed."""
         with self._lock:
             return not self._closed and self._worth_fetching()
+
+    def view(self) -> BufferView:
+        """What is here now, for a health record."""
+        with self._lock:
+            return BufferView(
+                self._buffered,
+                self._handed_out,
+                not self._closed and self._worth_fetching(),
+                self._is_paused(),
+                self._taken_in,
+                self._last_take_s,
+            )
 
     def wait_for_resume(self) -> None:
         """Waits until the consumer asks again, or `close`."""

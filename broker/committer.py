@@ -135,6 +135,21 @@ class Committer:
         return left
 
     @property
+    def unsettled(self) -> int:
+        """Deliveries that were submitted and are not settled."""
+        return self._unsettled
+
+    @property
+    def batches(self) -> int:
+        """Batches that were begun: grows while settling makes progress."""
+        return self._number
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread lives, where it should."""
+        return self._thread.is_alive() or self._closing
+
+    @property
     def _shown(self) -> str:
         return self._link.endpoint.shown
 

@@ -21,13 +21,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
+from typing import NamedTuple
 
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, CommandFailed
 from . import scripts
 from .blocking import blocking_read
-from .buffer import PAUSED, Buffer, Claimed
+from .buffer import PAUSED, Buffer, BufferView, Claimed
 from .cancelling import without_cancelled
 from .connections import Endpoint, Link, RetryPolicy
 from .groups import ensure_groups, wake_keys
@@ -66,6 +67,19 @@ class Ended(Enum):
     #: With a wake-up or an error: fetch.
     WOKEN = "woken"
     TIMED_OUT = "timed_out"
+
+
+class IntakeView(NamedTuple):
+    """What a health record says of an intake."""
+
+    started: bool
+    #: Whether its thread lives, where it should.
+    is_alive: bool
+    #: Reads that have ended, with or without entries.
+    reads: int
+    #: Why the last one failed; empty if it did not.
+    trouble: str
+    buffer: BufferView
 
 
 class Intake:
@@ -133,6 +147,8 @@ class Intake:
         self._thread: threading.Thread | None = None
         self._client_id: int | None = None
         self._passed_on_ms = 0
+        self._reads = 0
+        self._trouble = ""
 
     # -- for the consumer ----------------------------------------------------------------------
 
@@ -146,6 +162,17 @@ class Intake:
     def sources(self) -> list[Source]:
         """What it reads."""
         return self._sources
+
+    def view(self) -> IntakeView:
+        """What it does now, for a health record. From any thread."""
+        thread = self._thread
+        return IntakeView(
+            started=thread is not None,
+            is_alive=thread is None or thread.is_alive() or self._stopping.is_set(),
+            reads=self._reads,
+            trouble=self._trouble,
+            buffer=self._buffer.view(),
+        )
 
     def release(self) -> None:
         """An entry that was handed out needs its slot no more."""
@@ -194,12 +221,14 @@ class Intake:
                     backoff = self._retry.backoff(wait=self._stopping.wait)
                 self._read()
             except BrokerConnectionError as error:
+                self._trouble = str(error)
                 if not lost and not self._stopping.is_set():
                     self.logger.warning("%s: cannot read: %s Trying on.", self.name, error)
                 lost = True
                 self._reopen()
                 backoff.pause()
             except BrokerError as error:
+                self._trouble = str(error)
                 if str(error) != said:
                     self.logger.error("%s: cannot read: %s Trying on.", self.name, error)
                 said = str(error)
@@ -253,10 +282,16 @@ class Intake:
             self._sources = [*sources[1:], sources[0]]
         if fetched.error:
             self._on_error(fetched.error, consumer)
-        elif taken == 0 and fetched.next_due_ms != 0:
-            self._wait_for_entries(fetched, consumer)
+        else:
+            self._has_read()
+            if taken == 0 and fetched.next_due_ms != 0:
+                self._wait_for_entries(fetched, consumer)
         if fetched.suspects:
             self._run_suspects(consumer)
+
+    def _has_read(self) -> None:
+        self._reads += 1
+        self._trouble = ""
 
     def _run_suspects(self, consumer: str) -> None:
         turn = self._suspects.begin()
@@ -364,6 +399,7 @@ class Intake:
         except CommandFailed as error:
             self._on_error(str(error), consumer)
             return Ended.WOKEN
+        self._has_read()
         if arrival is None:
             return Ended.TIMED_OUT
         now_ns = self._clock_ns()

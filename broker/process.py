@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from queue import Empty
 from typing import Any
 
@@ -20,18 +22,22 @@ from .committer import Committer
 from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
 from .delivery import Delivery
+from .health import HealthReport, Problem, encode_record, problems_of
 from .heartbeat import Heartbeat
 from .identity import Identity
 from .in_flight import InFlight
 from .intake import Intake
 from .keys import MemberKeys
 from .members import ReadSource, reads_of
+from .pulse import Pulse
 from .reclaimer import Reclaimer
 
 __all__ = ["ConsumingProcess"]
 
 #: Seconds that a stop waits for the server to take the last settlements.
 FLUSH_S = 10.0
+#: Seconds that the first read waits for the first heartbeat, or for its failure.
+FIRST_HEARTBEAT_S = 2.0
 #: How often an entry may be in the hands of a dying worker before it is dead-lettered.
 MAX_DELIVERIES = 5
 
@@ -39,11 +45,23 @@ MAX_DELIVERIES = 5
 class ConsumingProcess:
     """The consuming side of a broker in this process. Thread-safe.
 
+    Parameters:
+      endpoint, retry: The server.
+      members: Where this process is listed.
+      window_ms: How long done marks and publish ids are kept at least.
+      worker: Dramatiq's worker in this process, if there is one; looked at for health records.
+
     `_lock` guards `_intakes`.
     """
 
     def __init__(
-        self, endpoint: Endpoint, retry: RetryPolicy, members: MemberKeys, *, window_ms: int
+        self,
+        endpoint: Endpoint,
+        retry: RetryPolicy,
+        members: MemberKeys,
+        *,
+        window_ms: int,
+        worker: Callable[[], Worker | None] = lambda: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.pid = os.getpid()
@@ -62,10 +80,19 @@ class ConsumingProcess:
         self._reclaimer = Reclaimer(
             members, self.identity, self._reads, max_deliveries=MAX_DELIVERIES
         )
-        self.heartbeat = Heartbeat(members, endpoint, self.identity, self._reclaimer)
+        #: The delivery that each worker thread began last, by the thread's id.
+        self.running: dict[int, Delivery] = {}
+        self.pulse = Pulse(
+            self.identity, self._all, self.committer, self.in_flight, self.running, worker
+        )
+        self.heartbeat = Heartbeat(
+            members, endpoint, self.identity, self._reclaimer, record=self._record
+        )
 
     def intake(self, name: str, make: Callable[[ConsumingProcess], Intake]) -> Intake:
         """The intake of queue `name`; made at its first use and after a stop."""
+        # Before it reads: who is not listed yet, and dies, is found dead by silence only.
+        self.heartbeat.wait_for_first(FIRST_HEARTBEAT_S)
         with self._lock:
             intake = self._intakes.get(name)
             if intake is None:
@@ -73,8 +100,29 @@ class ConsumingProcess:
             return intake
 
     def _reads(self) -> list[ReadSource]:
+        return [read for intake in self._all().values() for read in reads_of(intake.sources)]
+
+    def _all(self) -> dict[str, Intake]:
         with self._lock:
-            return [read for intake in self._intakes.values() for read in reads_of(intake.sources)]
+            return dict(self._intakes)
+
+    def _record(self) -> bytes:
+        return encode_record(self.pulse.look())
+
+    def health(self, *, max_silence_s: float, max_running_s: float | None) -> HealthReport:
+        """What this process does now, and what is wrong with it; does not ask the server."""
+        silent_s = time.monotonic() - self.heartbeat.last_beat
+        health = replace(self.pulse.look(), silent_s=silent_s)
+        problems = problems_of(
+            health,
+            max_silence_s=max_silence_s,
+            max_running_s=max_running_s,
+            own=True,
+        )
+        if not self.heartbeat.is_alive:
+            what = "its heartbeat thread has died: others will find it dead"
+            problems.append(Problem(health.shown, "", silent_s, what, "Restart it."))
+        return HealthReport([health], problems)
 
     def stop_reading(self, worker: Worker | None = None) -> None:
         """Stops all intakes and hands back, at once, all that no thread has begun to run."""

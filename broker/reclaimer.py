@@ -9,7 +9,8 @@ It runs in the heartbeat thread of the one process that has the lease. A process
   makes all of them vanish; and only where the user may run that command.
 
 Those that do not have the lease look at the holder's connection in the same way, and the first one
-that believes it dead takes its place.
+that believes it dead, or gone, takes its place. The holder is told of newcomers at once, and looks
+at them from then on; see `arrivals`.
 
 Each stream that it read is fenced for it first, then its entries are taken, in log order. A
 reclaimer that dies in the middle leaves the dead consumer listed, so the next one goes on.
@@ -32,12 +33,15 @@ from .scripts import Alive, Heartbeat
 
 __all__ = ["Reclaimer"]
 
-#: Seconds of silence after which a process is dead.
-SILENCE_S = 6.8
+#: Seconds of silence after which a process is dead. A handler that keeps the interpreter's lock
+#: delays the heartbeat: six seconds more than the interval between two are forgiven.
+SILENCE_S = 9.0
+#: Seconds of silence, as a share of `SILENCE_S`, after which a process is looked at in time.
+LATE = 0.4
 #: Longest time between two heartbeats of ours for which we count as in touch with the server. With
 #: one more heartbeat's interval it is no more than `SILENCE_S`, so that a server that hangs makes
 #: nobody look dead.
-TOUCH_S = 3.8
+TOUCH_S = 6.0
 #: Seconds between two looks at the connections.
 LOOK_S = 1.0
 #: Seconds between noticing that a connection is gone and believing it.
@@ -89,6 +93,34 @@ class Reclaimer:
         self._last_beat = 0.0
         #: The holder of the lease, once it is believed dead; else empty.
         self.dead_reclaimer = ""
+        #: Whether the holder of the lease has left: its place is free.
+        self._vacant = False
+        #: Monotonic time at which somebody will have been silent for too long, if known.
+        self._next_judgement: float | None = None
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process had the lease at its last heartbeat."""
+        return self._leading
+
+    @property
+    def wants_heartbeat(self) -> bool:
+        """Whether the next heartbeat should come now: to take the lease, or to judge."""
+        judge = self._next_judgement is not None and time.monotonic() >= self._next_judgement
+        return bool(self.dead_reclaimer) or self._vacant or judge
+
+    @property
+    def next_judgement(self) -> float | None:
+        """Monotonic time at which `wants_heartbeat` becomes true by itself."""
+        return self._next_judgement
+
+    def arrived(self, who: dict[str, Connection | None]) -> None:
+        """These have connected just now: they are looked at from now on."""
+        for consumer, connection in who.items():
+            if self._ours is None or connection is None or connection[0] != self._ours[0]:
+                continue
+            if self._leading and consumer != self._identity.consumer:
+                self._watched[consumer] = connection
 
     def told(self, link: Link, beat: Heartbeat, ours: Connection | None) -> None:
         """Takes in a heartbeat's reply; reclaims what it shows to be dead.
@@ -115,6 +147,8 @@ class Reclaimer:
             and consumer != self._identity.consumer
         }
         succeeded, self.dead_reclaimer = self.dead_reclaimer, ""
+        self._vacant = False
+        self._next_judgement = None
         self._leading = beat.is_reclaimer
         if not self._leading:
             self._next_sweep = 0.0
@@ -122,13 +156,23 @@ class Reclaimer:
         if succeeded:
             self._bury(link, succeeded, "has died")
         if now - self._in_touch_since > SILENCE_S:
-            for consumer, alive in beat.alive.items():
-                silent_s = (beat.now_ms - alive.beat_ms) / 1000
-                if silent_s > SILENCE_S and consumer not in (self._identity.consumer, succeeded):
-                    self._bury(link, consumer, f"was silent for {silent_s:.1f} s")
+            self._judge(link, beat, without=succeeded)
         if time.monotonic() >= self._next_sweep:
             self._sweep(link, set(beat.alive))
             self._next_sweep = time.monotonic() + SWEEP_S
+
+    def _judge(self, link: Link, beat: Heartbeat, *, without: str) -> None:
+        """Buries who was silent for too long; sees to it that the others are judged in time."""
+        for consumer, alive in beat.alive.items():
+            if consumer in (self._identity.consumer, without):
+                continue
+            silent_s = (beat.now_ms - alive.beat_ms) / 1000
+            if silent_s > SILENCE_S:
+                self._bury(link, consumer, f"was silent for {silent_s:.1f} s")
+            elif silent_s > LATE * SILENCE_S:
+                at = time.monotonic() + SILENCE_S - silent_s + 0.01
+                if self._next_judgement is None or at < self._next_judgement:
+                    self._next_judgement = at
 
     def pause(self) -> None:
         """The connection is lost: what we know of the others may be wrong by now."""
@@ -137,6 +181,8 @@ class Reclaimer:
         self._leading = False
         self._next_sweep = 0.0
         self._in_touch_since = None
+        self._vacant = False
+        self._next_judgement = None
 
     def look(self, link: Link) -> float | None:
         """Looks for connections that are gone, if it is time; returns when to look again.
@@ -241,7 +287,10 @@ class Reclaimer:
         """Whether a living process has connected again since."""
         reported = link.send("HGET", self._members.alive, consumer)
         if reported is None:
-            return True  # it has left
+            # It has left. The place of one that has the lease is free.
+            self._watched.pop(consumer, None)
+            self._vacant = not self._leading
+            return True
         now = Alive.parse(reported).connection
         if now is None or now == gone:
             return False

@@ -17,6 +17,7 @@ from .consumer import StreamConsumer, drop_cancelled, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
+from .health import MAX_SILENCE_S, HealthReport
 from .hooks import Hooks
 from .intake import Intake
 from .process import ConsumingProcess
@@ -69,6 +70,8 @@ class RedisStreamsBroker(QueueBroker):
         self._hooks = Hooks(self)
         self._lock = threading.Lock()  # guards _process
         self._process: ConsumingProcess | None = None
+        #: The one that reads, from its boot until its stop begins.
+        self._worker: Worker | None = None
         self._in_command_line = False
         #: Worker threads of this process; known once a worker boots.
         self._threads = 8
@@ -82,6 +85,8 @@ class RedisStreamsBroker(QueueBroker):
             if isinstance(delivery, Delivery):
                 delivery.start(self.logs)
                 current_delivery.set(delivery)
+                if self._process is not None:
+                    self._process.running[threading.get_ident()] = delivery
         elif signal == "worker_boot":
             self._boot(args[0])
         elif signal == "worker_shutdown":
@@ -217,6 +222,25 @@ class RedisStreamsBroker(QueueBroker):
         self._links.close()
         self.endpoint.close()
 
+    def health(
+        self, *, max_silence_s: float = MAX_SILENCE_S, max_running_s: float | None = None
+    ) -> HealthReport:
+        """Whether this process does its work; does not ask the server.
+
+        A server that is down is no problem of this process. See `health` for what is.
+
+        Parameters:
+          max_silence_s: How long something may make no progress though it could, seconds.
+          max_running_s: How long a handler may run, seconds; None: for ever.
+
+        Returns:
+          This process, if it consumes, and what is wrong with it. Thread-safe.
+        """
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            return HealthReport([], [])
+        return process.health(max_silence_s=max_silence_s, max_running_s=max_running_s)
+
     # -- parts ---------------------------------------------------------------------------------
 
     def _intake(self, queue_name: str, process: ConsumingProcess) -> Intake:
@@ -242,13 +266,18 @@ class RedisStreamsBroker(QueueBroker):
         with self._lock:
             if self._process is None or self._process.pid != os.getpid():
                 self._process = ConsumingProcess(
-                    self.endpoint, self._retry, self.keys.members, window_ms=self._window_ms
+                    self.endpoint,
+                    self._retry,
+                    self.keys.members,
+                    window_ms=self._window_ms,
+                    worker=lambda: self._worker,
                 )
             return self._process
 
     def _boot(self, worker: Worker) -> None:
         """Checks the server and makes the groups, so that a booted worker misses no event."""
         self._threads = worker.worker_threads
+        self._worker = worker
         wanted = worker.consumer_whitelist or self.queues
         try:
             self._links.call(check_server)
@@ -266,5 +295,6 @@ class RedisStreamsBroker(QueueBroker):
             raise SystemExit(3) from None
 
     def _stop_reading(self, worker: Worker) -> None:
+        self._worker = None
         if self._process is not None:
             self._process.stop_reading(worker)

@@ -49,9 +49,9 @@ def test_all_of_a_queues_keys_are_in_one_slot(namespace: str, name: str) -> None
 @given(NAMES)
 def test_who_lives_is_known_in_one_slot(namespace: str) -> None:
     members = Keys(namespace).members
-    keys = [members.alive, members.lease, members.reads("h:1:t")]
+    keys = [members.alive, members.lease, members.arrivals, members.reads("h:1:t")]
     assert _one_slot(keys)
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 4
 
 
 def test_what_differs_has_other_keys() -> None:
