@@ -13,7 +13,6 @@ from typing import Any
 from dramatiq import Consumer, MessageProxy
 from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
-from dramatiq.message import get_encoder
 from dramatiq.middleware import SkipMessage
 
 from ..errors import EventDecodeError
@@ -24,7 +23,7 @@ from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
-from .payloads import appended_ns, payload
+from .payloads import appended_ns, decode_data, payload
 from .settlements import CANCELLED, DONE, HAND_BACK, RETRIED, Action, Enqueue, Park, Settlement
 
 __all__ = ["StreamConsumer", "drop_cancelled", "hand_back"]
@@ -229,7 +228,7 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
 
 def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
     try:
-        fields: dict[str, Any] = decoded or get_encoder().decode(delivery.data)
+        fields: dict[str, Any] = decoded or decode_data(delivery.data)
         delivery.actor_name = _typed(fields, "actor_name", str)
         delivery.args = tuple(_typed(fields, "args", list, tuple))
         delivery.kwargs = _typed(fields, "kwargs", dict)

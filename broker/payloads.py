@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from dramatiq.encoder import JSONEncoder
 from dramatiq.message import get_encoder
+from pydantic_core import from_json
 
 from .buffer import Claimed
 
-__all__ = ["appended_ns", "decode_message", "payload"]
+__all__ = ["appended_ns", "decode_data", "decode_message", "payload"]
 
 
 def payload(claimed: Claimed) -> bytes:
@@ -31,10 +33,27 @@ def appended_ns(claimed: Claimed) -> int:
     return 0
 
 
+def decode_data(data: bytes) -> dict[str, Any]:
+    """Decodes a message as Dramatiq's encoder does.
+
+    Raises:
+      Exception: Whatever the encoder raises.
+    """
+    encoder = get_encoder()
+    if type(encoder) is JSONEncoder:
+        try:
+            decoded: dict[str, Any] = from_json(data, cache_strings="keys")
+        except ValueError:
+            pass  # the encoder decides: it is more lenient, with half of a surrogate pair
+        else:
+            return decoded  # the same, in less than half of the time
+    return encoder.decode(data)
+
+
 def decode_message(claimed: Claimed) -> dict[str, Any] | None:
     """The fields of a message; None for what is none."""
     try:
-        decoded = get_encoder().decode(payload(claimed))
+        decoded = decode_data(payload(claimed))
     except Exception:  # noqa: BLE001 - a user's own encoder may raise anything
         # Whoever hands it out meets the same error, and dead-letters it.
         return None
