@@ -20,10 +20,10 @@ LOOK_EVERY_S = 0.01
 
 
 def subscription_backlog(link: Link, sources: Sequence[Source]) -> int:
-    """Pending entries of a subscription, and 1 for each stream with unread ones.
+    """Pending and unread entries of a subscription.
 
-    How many are unread the server does not know for sure (see Redis' notes on `lag`); whether there
-    are any it does.
+    How many are unread the server may not know, or not for sure (see Redis' notes on `lag`);
+    whether there are any it does. Unread entries that it cannot count are counted as 1 a stream.
     """
     return sum(_left(link, source.keys.entries, source.group) for source in sources)
 
@@ -43,7 +43,7 @@ def wait_until_empty(name: str, backlog: Callable[[], int], timeout_ms: int | No
 
 
 def _left(link: Link, entries: str, group: str) -> int:
-    """Pending entries, and 1 if there are unread ones."""
+    """Pending and unread entries of one stream."""
     try:
         groups: Iterable[list[Any]] = link.send("XINFO", "GROUPS", entries)
     except CommandFailed:
@@ -53,5 +53,6 @@ def _left(link: Link, entries: str, group: str) -> int:
         if info[b"name"] == group.encode():
             after = b"(" + info[b"last-delivered-id"]
             unread = link.send("XRANGE", entries, after, "+", "COUNT", 1)
-            return int(info[b"pending"]) + len(unread)
+            lag = max(1, int(info.get(b"lag") or 0)) if unread else 0
+            return int(info[b"pending"]) + lag
     return 0

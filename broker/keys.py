@@ -94,11 +94,11 @@ class LogKeys:
     """The keys of one stream of a log."""
 
     tag: str
-    entries: str = field(init=False)
-    ids: str = field(init=False)
-    ids_old: str = field(init=False)
-    filled: str = field(init=False)
-    shed: str = field(init=False)
+    entries: str = field(init=False, compare=False)
+    ids: str = field(init=False, compare=False)
+    ids_old: str = field(init=False, compare=False)
+    filled: str = field(init=False, compare=False)
+    shed: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entries", f"{self.tag}:entries")

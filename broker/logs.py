@@ -1,8 +1,9 @@
 """Logs: publishing events, and reading them again.
 
 Publishing validates and encodes an event once and appends it with one script call, which drops a
-second event of the same id within the window. All calls may be repeated after a lost reply, and
-are. Events of one `publish_many` keep their order within each stream.
+second event of the same id within the window, and refuses what there is no room for. All calls may
+be repeated after a lost reply, and are. Events of one `publish_many` keep their order within each
+stream.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import methodcaller
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from ..errors import InvalidEvent, LogMismatch
-from ..events import Event, Laned, Partitioned, encode
+from ..errors import ConfigurationError, InvalidEvent, LogMismatch
+from ..events import Event, FillEvent, Laned, OrderEvent, Partitioned, encode
 from . import scripts
 from .async_links import AsyncLink, AsyncLinks
+from .backpressure import Backpressure, unlimited
 from .calls import Call
 from .connections import Link, LinkPool
 from .faults import translated
 from .keys import Keys, LogKeys
+from .outgoing import Outgoing, Place, Receipt
 from .parts import parts
 from .reading import LogEntry, read_ids, read_times
 from .scripts import Appended
@@ -33,33 +35,6 @@ E = TypeVar("E", bound=Event)
 
 Calls = Sequence[Call[list[Appended]]]
 
-#: Events in one script call: the server is busy for two or three milliseconds.
-EVENTS_A_CALL = 500
-
-
-class Receipt(NamedTuple):
-    """Where a published event stands."""
-
-    #: Event type, which names the log.
-    log: str
-    #: Partition number or lane.
-    part: str
-    #: Stream entry id.
-    entry_id: str
-    #: True if an event of this id stood there before: nothing was appended.
-    duplicate: bool
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Events of one call, by their place in the caller's list."""
-
-    log: LogKeys
-    log_name: str
-    part: str
-    places: list[int]
-    events: list[tuple[bytes, bytes]]
-
 
 class Logs:
     """Publishes to the logs of one namespace. Thread-safe; starts afresh after a fork.
@@ -68,6 +43,7 @@ class Logs:
       keys: The namespace.
       links: Connections, and how often a call is repeated.
       window_ms: How long ids are remembered, at least.
+      pressure: How much a subscription may have to handle, and what is done then.
       clock_ns: Wall clock, ns.
     """
 
@@ -77,16 +53,18 @@ class Logs:
         links: LinkPool,
         *,
         window_ms: int,
+        pressure: Backpressure = unlimited,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._keys = keys
         self._links = links
         self._async_links = AsyncLinks(links.endpoint, links.retry)
         self._window_ms = window_ms
+        self._pressure = pressure
         self._clock_ns = clock_ns
         #: Types whose layout was compared with the server's. Adding to a set is atomic.
         self._checked: set[str] = set()
-        self._streams: dict[tuple[str, str], LogKeys] = {}
+        self._places: dict[tuple[str, str], Place] = {}
 
     # -- publish -------------------------------------------------------------------------------
 
@@ -99,29 +77,45 @@ class Logs:
         Raises:
           InvalidEvent: It is not an event.
           LogMismatch: Its log exists with another layout.
+          BacklogFull: A subscription has as much to handle as it may have (with `when_full: block`:
+            still, after the wait). Not stored.
           BrokerConnectionError: The server cannot be reached. Publishing the same event again is
             harmless, even if this call was done and only its reply lost.
           BrokerError: The server refused it (OutOfMemory, ReadOnlyServer, ...). Not stored.
         """
+        place, event_id, data = self._prepared(event)
+        self.check_layout(type(event))
+        call = scripts.publish(
+            place.keys,
+            self._window_ms,
+            ((event_id, data),),
+            limit=self._pressure.limit,
+            shed=place.sheds,
+        )
+        (appended,) = self._links.call(lambda link: link.run(call))
+        if appended.full is None:
+            return place.receipt(appended)
         return self.publish_many((event,))[0]
 
     def publish_many(self, events: Sequence[Event]) -> list[Receipt]:
         """Appends events in few round trips; the receipts are in the order of `events`.
 
-        Not atomic: after an error some may be stored. Publishing all again is harmless.
+        Not atomic: after an error some may be stored. Publishing all again is harmless. Where there
+        is room for some of a stream's events only, the first ones are stored; those that are known
+        already need no room.
 
         Raises:
-          As `publish`.
+          As `publish`. BacklogFull says which events are stored, and which are left.
         """
-        batches = self._batches(events)
+        outgoing = self._outgoing(events)
         for cls in self._unchecked(events):
             self.check_layout(cls)
-        receipts: list[Receipt | None] = [None] * len(events)
-        for trip in _trips(batches):
-            calls = [self._call(batch) for batch in trip]
-            for batch, appended in zip(trip, self._links.call(_run_many(calls)), strict=True):
-                _fill(receipts, batch, appended)
-        return [receipt for receipt in receipts if receipt is not None]
+        wait = self._pressure.begin()
+        while not outgoing.done:
+            outgoing.take(self._links.call(_run_many(outgoing.calls())))
+            if outgoing.refused and not wait.pause(outgoing.moved):
+                raise outgoing.error(wait)
+        return outgoing.receipts()
 
     async def apublish(self, event: Event) -> Receipt:
         """`publish` for a coroutine."""
@@ -129,17 +123,16 @@ class Logs:
 
     async def apublish_many(self, events: Sequence[Event]) -> list[Receipt]:
         """`publish_many` for a coroutine; its connections belong to the running event loop."""
-        batches = self._batches(events)
+        outgoing = self._outgoing(events)
         for cls in self._unchecked(events):
             call = self._layout_call(cls)
             self._compare_layout(cls, await self._async_links.call(methodcaller("run", call)))
-        receipts: list[Receipt | None] = [None] * len(events)
-        for trip in _trips(batches):
-            calls = [self._call(batch) for batch in trip]
-            all_appended = await self._async_links.call(_arun_many(calls))
-            for batch, appended in zip(trip, all_appended, strict=True):
-                _fill(receipts, batch, appended)
-        return [receipt for receipt in receipts if receipt is not None]
+        wait = self._pressure.begin()
+        while not outgoing.done:
+            outgoing.take(await self._async_links.call(_arun_many(outgoing.calls())))
+            if outgoing.refused and not await wait.apause(outgoing.moved):
+                raise outgoing.error(wait)
+        return outgoing.receipts()
 
     async def aclose(self) -> None:
         """Closes the running event loop's connections."""
@@ -147,13 +140,29 @@ class Logs:
 
     def prepared(self, event: Event) -> tuple[LogKeys, bytes, bytes]:
         """An event ready for the wire: its stream, id (16 bytes) and data. Stamps it."""
+        place, event_id, data = self._prepared(event)
+        return place.keys, event_id, data
+
+    def _prepared(self, event: Event) -> tuple[Place, bytes, bytes]:
         if not isinstance(event, Event):
             raise InvalidEvent(
                 f"Cannot publish {event!r}: it is a {type(event).__name__}, not an Event. "
                 "Derive a class from streamatiq.Event and publish an object of it."
             )
-        stream = self.stream(type(event), self.part_of(event))
-        return stream, event.id.bytes, encode(event.stamped(self._clock_ns()))
+        place = self._place(type(event), self.part_of(event))
+        return place, event.id.bytes, encode(event.stamped(self._clock_ns()))
+
+    def _outgoing(self, events: Sequence[Event]) -> Outgoing:
+        return Outgoing(
+            events, self._prepared, window_ms=self._window_ms, limit=self._pressure.limit
+        )
+
+    def shed_count(self, cls: type[Event]) -> int:
+        """How many events of `cls` were dropped for want of room, ever. A call whose reply was lost
+        may have counted some twice."""
+        keys = [self.stream(cls, part).shed for part in parts(cls.log)]
+        # One by one: they lie in different slots of a cluster.
+        return sum(int(self._links.call(methodcaller("send", "GET", key)) or 0) for key in keys)
 
     # -- read ----------------------------------------------------------------------------------
 
@@ -206,11 +215,20 @@ class Logs:
 
     def stream(self, cls: type[Event], part: str) -> LogKeys:
         """The keys of one stream of the log of `cls`."""
+        return self._place(cls, part).keys
+
+    def _place(self, cls: type[Event], part: str) -> Place:
         at = (cls.event_type, part)
-        keys = self._streams.get(at)
-        if keys is None:
-            keys = self._streams[at] = self._keys.log(*at)
-        return keys
+        place = self._places.get(at)
+        if place is None:
+            sheds = cls.event_type in self._pressure.shed
+            if sheds and issubclass(cls, OrderEvent | FillEvent):
+                raise ConfigurationError(
+                    f"event_bus.shed names {cls.event_type!r}, but {cls.__name__} is an order or a "
+                    "fill, and these are never thrown away. Remove it from the setting."
+                )
+            place = self._places.setdefault(at, Place(self._keys.log(*at), *at, sheds))
+        return place
 
     @staticmethod
     def part_of(event: Event) -> str:
@@ -248,25 +266,6 @@ class Logs:
             )
         self._checked.add(cls.event_type)
 
-    # -- wire ----------------------------------------------------------------------------------
-
-    def _batches(self, events: Sequence[Event]) -> list[_Batch]:
-        open_batches: dict[LogKeys, _Batch] = {}
-        batches: list[_Batch] = []
-        for place, event in enumerate(events):
-            stream, event_id, data = self.prepared(event)
-            batch = open_batches.get(stream)
-            if batch is None or len(batch.places) >= EVENTS_A_CALL:
-                batch = _Batch(stream, event.event_type, self.part_of(event), [], [])
-                open_batches[stream] = batch
-                batches.append(batch)
-            batch.places.append(place)
-            batch.events.append((event_id, data))
-        return batches
-
-    def _call(self, batch: _Batch) -> Call[list[Appended]]:
-        return scripts.publish(batch.log, self._window_ms, batch.events)
-
 
 def _layout(log: Partitioned | Laned) -> str:
     return "laned" if isinstance(log, Laned) else f"partitioned:{log.partitions}"
@@ -278,22 +277,3 @@ def _run_many(calls: Calls) -> Callable[[Link], list[list[Appended]]]:
 
 def _arun_many(calls: Calls) -> Callable[[AsyncLink], Awaitable[list[list[Appended]]]]:
     return lambda link: link.run_many(calls)
-
-
-def _trips(batches: list[_Batch]) -> Iterator[list[_Batch]]:
-    """Batches that may go in one round trip: of different streams. If the server has forgotten the
-    script, calls are repeated one by one, and the order within a stream must survive that."""
-    left = batches
-    while left:
-        trip: dict[LogKeys, _Batch] = {}
-        rest: list[_Batch] = []
-        for batch in left:
-            if trip.setdefault(batch.log, batch) is not batch:
-                rest.append(batch)
-        yield list(trip.values())
-        left = rest
-
-
-def _fill(receipts: list[Receipt | None], batch: _Batch, appended: list[Appended]) -> None:
-    for place, one in zip(batch.places, appended, strict=True):
-        receipts[place] = Receipt(batch.log_name, batch.part, one.entry_id, one.duplicate)

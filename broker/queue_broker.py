@@ -16,6 +16,7 @@ from dramatiq.middleware import Middleware
 
 from ..errors import HandlerDefinitionError
 from ..settings import Settings
+from .backpressure import Backpressure
 from .connections import Endpoint, LinkPool, RetryPolicy
 from .dead_letter_admin import DeadLetters, OnOutcome
 from .dead_letter_entry import DeadLetterEntry
@@ -23,10 +24,10 @@ from .dead_letter_filter import EVERY, DeadLetterFilter
 from .dead_letter_summary import DeadLetterSummary
 from .inspection import subscription_backlog, wait_until_empty
 from .keys import Keys
-from .logs import Logs
 from .known_queues import KnownQueue
-from .sources import AuditLevel, Source
+from .logs import Logs
 from .members import reads_of
+from .sources import AuditLevel, Source
 from .subscriptions import Subscription
 from .work_queues import WorkQueue
 
@@ -57,9 +58,18 @@ class QueueBroker(Broker):
         )
         self._window_ms = int(self.settings.event_bus.idempotency_window * 1000)
         self._links = LinkPool(self.endpoint, self._retry)
-        self.logs = Logs(self.keys, self._links, window_ms=self._window_ms)
+        bus = self.settings.event_bus
+        self._pressure = Backpressure(
+            bus.max_queue_size,
+            block_s=bus.block_timeout if bus.when_full == "block" else 0.0,
+            shed=frozenset(bus.shed),
+        )
+        self.logs = Logs(self.keys, self._links, window_ms=self._window_ms, pressure=self._pressure)
         self.subscriptions: dict[str, Subscription] = {}
         self._work_queues: dict[str, WorkQueue] = {}
+        self._dead_letters = DeadLetters(
+            self._links, self.keys, lambda name: reads_of(self._sources(name))
+        )
 
     # -- declaring -----------------------------------------------------------------------------
 
@@ -67,9 +77,6 @@ class QueueBroker(Broker):
         """Makes queue `subscription.name` read logs. Before its actor is declared.
 
         Raises:
-        self._dead_letters = DeadLetters(
-            self._links, self.keys, lambda name: reads_of(self._sources(name))
-        )
           HandlerDefinitionError: A subscription, an actor or a work queue has this name.
         """
         name = subscription.name
@@ -139,7 +146,8 @@ class QueueBroker(Broker):
     def backlog(self, queue_name: str) -> int:
         """What a queue still has to handle: unread, pending, and delayed entries.
 
-        For a subscription the unread entries of one stream count at most once: zero means zero.
+        Exact for a work queue. For a subscription, the unread entries of a stream whose lag the
+        server does not know are counted as one; zero means zero.
         """
         subscription = self.subscriptions.get(queue_name)
         if subscription is None:

@@ -11,7 +11,7 @@ from dramatiq import Message, Worker
 from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from ..errors import BrokerError
+from ..errors import BacklogFull, BrokerError
 from ..settings import Settings
 from .consumer import StreamConsumer, drop_cancelled, hand_back
 from .current import current_delivery
@@ -45,6 +45,11 @@ class RedisStreamsBroker(QueueBroker):
       - A retry and the end of the delivery that failed are one step: neither is lost nor doubled.
       - Delayed messages wait on the server, never in a worker's memory.
       - A message or event that cannot be decoded ends in the dead letters, byte for byte.
+      - Backlogs are bounded (`event_bus.max_queue_size`; 0 = no limit): where a work queue holds so
+        many ready and running messages, or a subscription so many unread and unsettled events of a
+        stream, `enqueue` and `publish` raise BacklogFull, or first wait for room
+        (`event_bus.when_full`), or drop and count, for the types that `event_bus.shed` names.
+        Delayed messages do not count. Retries, emits and what follows a handler are never refused.
 
     Thread-safe. May be made before a fork; connections are made in the process that uses them.
 
@@ -134,10 +139,16 @@ class RedisStreamsBroker(QueueBroker):
         Within a delivery, after its handler has ended, the message is kept and committed with the
         settle; at any other time it is stored before this returns.
 
+        What is delayed, retried, or committed with a settle is never refused for want of room. A
+        handler that fills its own queue and waits for room there (`when_full: block`) holds a
+        thread that could make some: it may wait in vain, and is retried like any that fails.
+
         Parameters:
           delay: Milliseconds.
 
         Raises:
+          BacklogFull: As many messages as may be are ready or running (with `when_full: block`:
+            still, after the wait). Not stored.
           BrokerConnectionError: The server cannot be reached.
           BrokerError: The server refused it.
           HandlerDefinitionError: The queue belongs to a subscription: publish an event instead.
@@ -155,8 +166,10 @@ class RedisStreamsBroker(QueueBroker):
                 if current is not None and after_handler:
                     current.messages.append(wire)
                 else:
-                    queue.enqueue(self._links, [wire])
+                    queue.enqueue(self._links, [wire], self._pressure)
         except Exception as error:
+            if isinstance(error, BacklogFull):
+                error.left = (message,)
             if current is not None and after_handler:
                 # The hook that called us may be about to swallow this: the delivery must not
                 # count as done without what should follow it.
@@ -171,7 +184,9 @@ class RedisStreamsBroker(QueueBroker):
         """Adds messages to their work queues in few round trips.
 
         Messages of one queue and lane keep their order. Not atomic: after an error some may be
-        stored, and enqueuing all again would store those twice. Within a delivery, as `enqueue`.
+        stored, and enqueuing all again would store those twice. Where there is room for some of a
+        queue's messages only, the first ones are stored; BacklogFull says which ones of the call
+        are `left`. Within a delivery, as `enqueue`.
 
         Parameters:
           messages: Built by `actor.message(...)` or `actor.message_with_options(...)`.
@@ -183,17 +198,30 @@ class RedisStreamsBroker(QueueBroker):
         current = current_delivery.get()
         if current is not None and current.done_ns > 0 and not current.settled:
             return [self.enqueue(message, delay=delay) for message in messages]
-        wires: dict[str, list[Enqueue]] = {}
-        for message in messages:
+        wires: dict[str, list[tuple[int, Enqueue]]] = {}
+        stored: set[int] = set()
+        for at, message in enumerate(messages):
             self.emit_before("enqueue", message, delay)
             self._refuse_subscription(message.queue_name)
             wire = self._work_queue(message.queue_name).to_enqueue(message, delay)
-            wires.setdefault(message.queue_name, []).append(wire)
+            wires.setdefault(message.queue_name, []).append((at, wire))
         for name, several in wires.items():
-            self._work_queue(name).enqueue(self._links, several)
+            try:
+                queue = self._work_queue(name)
+                queue.enqueue(self._links, [wire for _, wire in several], self._pressure)
+            except BacklogFull as full:
+                stored |= {at for at, _ in several[: full.accepted]}
+                self._enqueued([m for at, m in enumerate(messages) if at in stored], delay)
+                full.accepted = len(stored)
+                full.left = tuple(m for at, m in enumerate(messages) if at not in stored)
+                raise
+            stored |= {at for at, _ in several}
+        self._enqueued(messages, delay)
+        return list(messages)
+
+    def _enqueued(self, messages: Sequence[Message[Any]], delay: int | None) -> None:
         for message in messages:
             self.emit_after("enqueue", message, delay)
-        return list(messages)
 
     # -- consuming -----------------------------------------------------------------------------
 

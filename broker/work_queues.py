@@ -7,12 +7,13 @@ from functools import partial
 
 from dramatiq import Message
 
-from ..errors import InvalidLane
+from ..errors import BacklogFull, CommandFailed, InvalidLane
 from ..events import Lane
 from . import scripts
+from .backpressure import Backpressure, RoomWait, unlimited
 from .connections import Link, LinkPool
 from .keys import LANES, Keys, QueueKeys
-from .scripts import DelayedKeys, EnqueueTarget
+from .scripts import Added, DelayedKeys, EnqueueTarget
 from .settlements import Enqueue
 from .sources import AuditLevel, Source
 
@@ -79,23 +80,58 @@ class WorkQueue:
             message.encode(),
         )
 
-    def enqueue(self, links: LinkPool, messages: Sequence[Enqueue]) -> None:
+    def enqueue(
+        self, links: LinkPool, messages: Sequence[Enqueue], pressure: Backpressure = unlimited
+    ) -> None:
         """Adds messages, each once, even if a reply is lost and the call repeated.
 
-        They keep their order within a lane. Not atomic over more than `MESSAGES_A_CALL`.
+        They keep their order within a lane. Not atomic: where there is room for some only, the
+        first ones are added. Delayed messages need no room.
 
         Raises:
+          BacklogFull: There is no room; `accepted` tells how many were added before.
           BrokerConnectionError: The server cannot be reached; whether it has stored them is not
             known.
           BrokerError: The server refused; the messages of that call were not stored.
         """
-        for first in range(0, len(messages), MESSAGES_A_CALL):
-            links.call(self._adding(messages[first : first + MESSAGES_A_CALL]))
+        wait = pressure.begin()
+        accepted = 0
+        while accepted < len(messages):
+            part = messages[accepted : accepted + MESSAGES_A_CALL]
+            added = links.call(self._adding(part, pressure.limit))
+            if added.accepted < 0:
+                raise CommandFailed(
+                    f"Work queue {self.name!r}: the server has done a later call of this "
+                    "connection; whether these messages are stored is not known."
+                )
+            accepted += added.accepted
+            if added.accepted < len(part) and not wait.pause(added.accepted > 0):
+                raise self._full(added.backlog, pressure.limit, accepted, len(messages), wait)
 
-    def _adding(self, messages: Sequence[Enqueue]) -> Callable[[Link], bool]:
+    def _full(
+        self, backlog: int, limit: int, accepted: int, asked: int, wait: RoomWait
+    ) -> BacklogFull:
+        one = asked == 1
+        fate = (
+            "The message is not stored."
+            if one
+            else f"{accepted:,} of the {asked:,} messages that this call has for it are stored."
+        )
+        advice = wait.advice(f"enqueue {'it' if one else 'the others'} later", "senders")
+        return BacklogFull(
+            f"Work queue {self.name!r} is full: {backlog:,} messages are ready or running, and "
+            f"event_bus.max_queue_size is {limit:,}. {fate} {advice}",
+            queue=self.name,
+            backlog=backlog,
+            limit=limit,
+            accepted=accepted,
+            waited_s=wait.waited_s,
+        )
+
+    def _adding(self, messages: Sequence[Enqueue], limit: int) -> Callable[[Link], Added]:
         numbers: dict[str, int] = {}
 
-        def add(link: Link) -> bool:
+        def add(link: Link) -> Added:
             # One number for all attempts: the script remembers the last one of each link.
             number = numbers.get(link.slot)
             if number is None:
@@ -108,6 +144,7 @@ class WorkQueue:
                     self.keys.producer(link.slot),
                     number,
                     [(one.target.number, *one[1:]) for one in messages],
+                    limit=limit,
                 )
             )
 

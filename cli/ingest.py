@@ -15,6 +15,7 @@ import click
 from ..settings import Settings
 from ..sources import (
     FORMATS,
+    ROOM_TIMEOUT_S,
     BadRowFile,
     Format,
     Ingest,
@@ -34,7 +35,8 @@ BAD_ROWS = 3
 EPILOG = """\b
 Exit codes:
   0    every row was published, known before, or left out by the mapping
-  1    a file or the mapping is wrong, too many bad rows, or the server failed
+  1    a file or the mapping is wrong, too many bad rows, the server failed, or a log was full
+       for too long
   2    wrong usage, or wrong settings
   3    done, but there were bad rows
   130  interrupted; what was read before is published
@@ -95,6 +97,14 @@ class _Speed(click.ParamType[float]):
     metavar="FILE",
     help="Write every bad row to FILE as JSON Lines.",
 )
+@click.option(
+    "--room-timeout",
+    type=click.FloatRange(min=0),
+    default=ROOM_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up when a full log had no room for so long.",
+)
 @click.option("--dry-run", is_flag=True, help="Only check the rows; no server is needed.")
 @click.pass_context
 def ingest(
@@ -106,12 +116,14 @@ def ingest(
     limit: int | None,
     max_bad: int | None,
     bad_rows: Path | None,
+    room_timeout: float,
     dry_run: bool,
 ) -> int:
     """Publish market data from CSV, JSON Lines or Parquet FILES.
 
     Several files are merged by recorded time. Bad rows are counted, reported with their line
-    numbers, and never published. Text files may be gzipped.
+    numbers, and never published. Text files may be gzipped. Where a log is full, the rows wait
+    until its handlers have made room.
     """
     stop = _Stop()
     with ExitStack() as stack:
@@ -130,6 +142,7 @@ def ingest(
             on_bad=keep.write if keep else None,
             on_progress=lambda report: display.show(report, data.fraction_read()),
             stopped=stop.asked,
+            room_timeout_s=room_timeout,
             wait=stop.wait,
         )
         try:
@@ -149,7 +162,9 @@ def _publisher(settings: Settings) -> Iterator[Publish]:
     # Not at the top: a dry run needs no broker.
     from ..workers import default_broker
 
-    broker = default_broker(settings)
+    # The run waits for room itself, and can be stopped meanwhile; and no row is thrown away.
+    bus = settings.event_bus.model_copy(update={"when_full": "reject", "shed": ()})
+    broker = default_broker(settings.model_copy(update={"event_bus": bus}))
     try:
         yield broker.logs.publish_many
     finally:

@@ -22,6 +22,8 @@ __all__ = [
     "Namespace",
     "Seconds",
     "ServerUrl",
+    "SheddableType",
+    "WhenFull",
 ]
 
 #: Seconds in 30 days: nothing here sensibly lasts longer.
@@ -29,7 +31,11 @@ MAX_SECONDS_S = 30 * 24 * 3600.0
 #: Most entries that a limit may name.
 MAX_ENTRIES = 1_000_000_000
 
+#: Events that are never thrown away.
+UNSHEDDABLE = ("order", "fill")
+
 AuditLevel: TypeAlias = Literal["full", "counts", "off"]
+WhenFull: TypeAlias = Literal["reject", "block"]
 
 
 def _whole(value: object) -> object:
@@ -84,6 +90,12 @@ def _module_name(value: str) -> str:
     return value
 
 
+def _sheddable(value: str) -> str:
+    if value in UNSHEDDABLE:
+        raise ValueError("must not name orders or fills, which are never thrown away")
+    return value
+
+
 Count: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 Seconds: TypeAlias = Annotated[
     float, BeforeValidator(_number), Field(gt=0, le=MAX_SECONDS_S, allow_inf_nan=False)
@@ -91,4 +103,5 @@ Seconds: TypeAlias = Annotated[
 ServerUrl: TypeAlias = Annotated[str, AfterValidator(_server_url)]
 ModuleName: TypeAlias = Annotated[str, AfterValidator(_module_name)]
 EventTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+SheddableType: TypeAlias = Annotated[EventTypeName, AfterValidator(_sheddable)]
 Namespace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]

@@ -16,6 +16,7 @@
     │   │   └── AuthenticationFailed   wrong or missing user name or password
     │   ├── PermissionDenied           the server's ACL refuses a command or key
     │   ├── OutOfMemory                the server is at maxmemory and refuses the write
+    │   ├── BacklogFull                a work queue or log holds as much unhandled work as it may
     │   ├── ReadOnlyServer             the server is a read-only replica
     │   ├── WrongKeyType               a key of ours holds something else
     │   ├── CommandFailed              the server refused a command for another reason
@@ -23,8 +24,8 @@
     │   ├── UnsafeServer               an eviction policy that may throw data away
     │   ├── InvalidLane                a message asks for a priority that is no lane
     │   ├── LogMismatch                a log exists with another layout than its event class declares
-    │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
     │   ├── DeadLetterNotFound         a dead letter that is asked for by its id is not there
+    │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
     ├── EmbeddedServerError            our own server could not be started, or is not installed
     ├── HandlerError
     │   ├── HandlerDefinitionError     @on was used wrongly
@@ -38,19 +39,20 @@ for machines; the class docstring says when the error is raised.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import dramatiq.errors
 
 __all__ = [
     "AuthenticationFailed",
+    "BacklogFull",
     "BrokerConnectionError",
     "BrokerError",
     "CommandFailed",
     "ConfigurationError",
+    "DeadLetterNotFound",
     "EmbeddedServerError",
     "EventDecodeError",
-    "DeadLetterNotFound",
     "EventDefinitionError",
     "EventError",
     "HandlerDefinitionError",
@@ -193,6 +195,55 @@ class OutOfMemory(BrokerError):
     code = "out_of_memory"
 
 
+class BacklogFull(BrokerError):
+    """A work queue, or a subscription of a log, has as much left to handle as it may have.
+
+    Events or messages of the call that found room are stored; `left` are the others. Publishing all
+    events again is harmless; of messages, enqueue only `left` again.
+
+    Attributes:
+      queue: The work queue; None for a log.
+      log: The event type; None for a work queue.
+      part: The log's partition or lane; None for a work queue.
+      subscription: The subscription of the log that has most to handle; None for a work queue.
+      backlog: What the queue or subscription has to handle: ready or unread, and running.
+      limit: The limit that it has reached: `event_bus.max_queue_size`.
+      accepted: How many events or messages of the call are stored (or were before).
+      left: The events or messages of the call that are not stored, in order.
+      receipts: Of the events that are stored, in order; empty for messages.
+      waited_s: How long the call waited for room, seconds; 0 if it did not.
+    """
+
+    code = "backlog_full"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        queue: str | None = None,
+        log: str | None = None,
+        part: str | None = None,
+        subscription: str | None = None,
+        backlog: int = 0,
+        limit: int = 0,
+        accepted: int = 0,
+        left: Sequence[Any] = (),
+        receipts: Sequence[Any] = (),
+        waited_s: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.log = log
+        self.part = part
+        self.subscription = subscription
+        self.backlog = backlog
+        self.limit = limit
+        self.accepted = accepted
+        self.left = tuple(left)
+        self.receipts = tuple(receipts)
+        self.waited_s = waited_s
+
+
 class ReadOnlyServer(BrokerError):
     """The server is a read-only replica."""
 
@@ -235,6 +286,12 @@ class LogMismatch(BrokerError):
     code = "log_mismatch"
 
 
+class DeadLetterNotFound(BrokerError, LookupError):
+    """A dead letter that is asked for by its id is not there."""
+
+    code = "dead_letter_not_found"
+
+
 class NotAStreamatiqBroker(BrokerError):
     """The global Dramatiq broker is not a RedisStreamsBroker."""
 
@@ -269,9 +326,3 @@ class IngestError(StreamatiqError):
     """A file or a column mapping cannot be ingested."""
 
     code = "ingest"
-class DeadLetterNotFound(BrokerError, LookupError):
-    """A dead letter that is asked for by its id is not there."""
-
-    code = "dead_letter_not_found"
-
-

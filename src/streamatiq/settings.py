@@ -33,6 +33,8 @@ from ._config_types import (
     Namespace,
     Seconds,
     ServerUrl,
+    SheddableType,
+    WhenFull,
 )
 from ._config_variables import CONFIG_VARIABLE, read_dotenv, read_variables
 from .errors import InvalidSettings
@@ -95,13 +97,20 @@ class EventBusSettings(_Section):
     """Limits of publishing and handling.
 
     Attributes:
-      max_queue_size: Backlog limit of a subscription or work queue. Not yet acted upon.
+      max_queue_size: Backlog limit of a work queue, and of a subscription on one stream (partition
+        or lane): entries that are ready, unread or running. 0 = no limit.
+      when_full: At the limit `reject` raises BacklogFull, `block` waits for room first.
+      block_timeout: Seconds that `block` waits without finding room for anything.
+      shed: Types of events that are dropped and counted at the limit, instead; no orders or fills.
       idempotency_window: Seconds for which a duplicate is recognised.
       handler_timeout: Seconds that a subscription's handler may run.
       circuit_breaker: See `CircuitBreakerSettings`.
     """
 
-    max_queue_size: Count = Field(10_000, ge=1, le=MAX_ENTRIES)
+    max_queue_size: Count = Field(10_000, ge=0, le=MAX_ENTRIES)
+    when_full: WhenFull = "reject"
+    block_timeout: Seconds = 5.0
+    shed: tuple[SheddableType, ...] = ()
     idempotency_window: Seconds = 300.0
     handler_timeout: Seconds = 5.0
     circuit_breaker: CircuitBreakerSettings = CircuitBreakerSettings()

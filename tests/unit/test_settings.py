@@ -53,6 +53,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert settings.redis.stream_max_length == 100_000
     bus = settings.event_bus
     assert (bus.max_queue_size, bus.idempotency_window, bus.handler_timeout) == (10_000, 300, 5)
+    assert (bus.when_full, bus.block_timeout, bus.shed) == ("reject", 5, ())
     assert (bus.circuit_breaker.failure_threshold, bus.circuit_breaker.reset_time) == (5, 60)
     assert settings.processor.batch_size == 100
     assert settings.processor.checkpoint_interval == 60
@@ -84,7 +85,6 @@ def test_the_committed_file_says_what_does_not_take_effect_yet() -> None:
     }
     assert marked == {
         "stream_max_length",
-        "max_queue_size",
         "failure_threshold",
         "reset_time",
         "checkpoint_interval",
@@ -229,6 +229,12 @@ def test_all_problems_of_all_sources_are_reported_at_once(monkeypatch: pytest.Mo
             "audit: {overrides: {'': full}}",
             "c.yaml:1:25: audit.overrides. must have at least 1 character",
         ),
+        (
+            "event_bus: {shed: [market_data, order]}",
+            "c.yaml:1:33: event_bus.shed.1 must not name orders or fills, which are never thrown "
+            "away, got 'order'",
+        ),
+        ("event_bus: {shed: [fill]}", "c.yaml:1:20: event_bus.shed.0 must not name orders"),
         ("audit: {overrides: {a: 1}}", "c.yaml:1:24: audit.overrides.a must be 'full', "),
         ("namespace:", "c.yaml:1:11: namespace must be a valid string, got None"),
         ("namespace: ''", "c.yaml:1:12: namespace must match pattern"),
@@ -258,7 +264,10 @@ def test_an_empty_file_or_section_sets_nothing(text: str) -> None:
         ("redis.max_retries", ["0", "1000", '"7"'], ["-1", "1001", "5.0", '"5.0"', "true", "1e2"]),
         ("redis.retry_delay", ["0.5", "1", '"5.0"', "1e3"], ["0", "-1", ".nan", ".inf", "true"]),
         ("redis.stream_max_length", ["1"], ["0", "9999999999", "99999999999999999999"]),
-        ("event_bus.max_queue_size", ["1"], ["0", "1_000", "null"]),
+        ("event_bus.max_queue_size", ["0", "1"], ["-1", "1_000", "null"]),
+        ("event_bus.when_full", ["reject", "block"], ["shed", "null", "true"]),
+        ("event_bus.block_timeout", ["0.001"], ["0", "soon"]),
+        ("event_bus.shed", ["[]", "[market_data, my.type]"], ["market_data", "null"]),
         ("event_bus.idempotency_window", ["300", "2592000"], ["0", "2592001", "1:30"]),
         ("event_bus.handler_timeout", ["0.001"], ["0", "[]", "soon"]),
         ("processor.batch_size", ["1", "10000"], ["0", "10001"]),

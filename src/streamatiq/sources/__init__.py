@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bad_rows import BadRowFile
-from .ingest import Ingest
+from .ingest import ROOM_TIMEOUT_S, Ingest
 from .input import Input, Read
 from .mapping import ColumnMapping
 from .mapping_file import read_mapping
@@ -17,6 +17,7 @@ from .simulator import MarketSimulator
 
 __all__ = [
     "FORMATS",
+    "ROOM_TIMEOUT_S",
     "BadRow",
     "BadRowFile",
     "ColumnMapping",

@@ -1,6 +1,7 @@
 """Publishes what an input holds, and accounts for every row.
 
-Events are published in batches, in the order of the input; the run stops only between batches.
+Events are published in batches, in the order of the input; the run stops only between batches, or
+while it waits for room: a full log is waited for, so that reading is as fast as handling.
 Publishing a file again is harmless while its ids are remembered (see `dataset`), which is also how
 to go on after a failure.
 """
@@ -8,18 +9,18 @@ to go on after a failure.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from ..errors import IngestError
-from ..events import MarketDataEvent
+from ..errors import BacklogFull, IngestError
+from ..events import Event, MarketDataEvent
 from .input import Read
 from .pacing import Pacer
 from .problem import BadRow, Skipped
-from .publishing import Publish
+from .publishing import Publish, PublishReceipt
 from .report import IngestReport
 
-__all__ = ["BATCH_EVENTS", "Ingest"]
+__all__ = ["BATCH_EVENTS", "ROOM_TIMEOUT_S", "Ingest"]
 
 #: Events published at a time.
 BATCH_EVENTS: Final = 500
@@ -27,6 +28,10 @@ BATCH_EVENTS: Final = 500
 ROWS_A_LOOK: Final = 1000
 #: Longest wait between two such looks, in seconds.
 _LONGEST_WAIT_S: Final = 0.5
+#: How long a full log is waited for without finding room for anything, in seconds.
+ROOM_TIMEOUT_S: Final = 60.0
+#: Between two looks for room, in seconds.
+_ROOM_LOOK_S: Final = 0.02
 
 
 class Ingest:
@@ -39,7 +44,8 @@ class Ingest:
       max_bad: Bad rows that are borne; one more ends the run.
       on_bad: Called with each bad row.
       on_progress: Called now and then with the report.
-      stopped: Asked between batches whether to end the run.
+      stopped: Asked between batches, and while waiting for room, whether to end the run.
+      room_timeout_s: How long to wait, in seconds, for room in a full log without finding any.
       wait: Waits for so many seconds, or less.
       clock_s: A clock that never steps back, in seconds.
     """
@@ -54,6 +60,7 @@ class Ingest:
         on_bad: Callable[[BadRow], None] | None = None,
         on_progress: Callable[[IngestReport], None] | None = None,
         stopped: Callable[[], bool] | None = None,
+        room_timeout_s: float = ROOM_TIMEOUT_S,
         wait: Callable[[float], object] = time.sleep,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,11 +71,14 @@ class Ingest:
         self._on_bad = on_bad
         self._on_progress = on_progress
         self._stopped = stopped
+        self._room_timeout_s = room_timeout_s
         self._wait = wait
         self._clock_s = clock_s
         self._start_s = 0.0
         self._batch: list[MarketDataEvent] = []
         self._batch_first_ns = 0
+        #: What the last call said, if there was no room for all of it.
+        self._full: BacklogFull | None = None
         #: Up to date whenever `run` is left, by an exception too.
         self.report = IngestReport()
 
@@ -78,6 +88,7 @@ class Ingest:
         Raises:
           IngestError: A file is damaged, or there are more than `max_bad` bad rows. What was read
             before is published.
+          BacklogFull: A log was full for too long; what it had no room for counts as `unsent`.
           StreamatiqError: Publishing failed; the report's `uncertain` counts that batch.
         """
         self._start_s = self._clock_s()
@@ -152,16 +163,57 @@ class Ingest:
         if self._publish is None:
             report.checked += len(batch)
             return
+        left = self._store(self._publish, batch)
+        if left:
+            left = self._store_when_there_is_room(self._publish, left)
+        report.unsent += len(left)
+        if self._pacer is not None and not left:
+            self._pacer.sent(self._batch_first_ns)
+
+    def _store(self, publish: Publish, batch: Sequence[Event]) -> Sequence[Event]:
+        """Publishes a batch; returns what there is no room for."""
+        report = self.report
+        receipts: Sequence[PublishReceipt]
+        left: Sequence[Event] = ()
+        self._full = None
         try:
-            receipts = self._publish(batch)
+            receipts = publish(batch)
+        except BacklogFull as full:
+            self._full = full
+            receipts, left = full.receipts, full.left
         except BaseException:
             report.uncertain += len(batch)
             raise
         duplicates = sum(receipt.duplicate for receipt in receipts)
         report.duplicates += duplicates
-        report.published += len(batch) - duplicates
-        if self._pacer is not None:
-            self._pacer.sent(self._batch_first_ns)
+        report.published += len(receipts) - duplicates
+        return left
+
+    def _store_when_there_is_room(self, publish: Publish, left: Sequence[Event]) -> Sequence[Event]:
+        """Publishes again and again what there was no room for; returns what is left if the run is
+        stopped.
+
+        Raises:
+          BacklogFull: There was none for too long.
+        """
+        began_s = moved_s = self._clock_s()
+        try:
+            while left and not self._look():
+                try:
+                    self._wait(_ROOM_LOOK_S)
+                except BaseException:
+                    self.report.unsent += len(left)
+                    raise
+                before, left = len(left), self._store(publish, left)
+                now_s = self._clock_s()
+                if len(left) < before:
+                    moved_s = now_s
+                elif now_s - moved_s >= self._room_timeout_s and self._full is not None:
+                    self.report.unsent += len(left)
+                    raise self._full
+        finally:
+            self.report.waited_s += self._clock_s() - began_s
+        return left
 
     def _look(self) -> bool:
         """Shows progress; True if the run is to end."""

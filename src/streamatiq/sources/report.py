@@ -30,12 +30,13 @@ class IngestReport:
       duplicates: Events that were there before, so that nothing was stored.
       checked: Events that were found right in a dry run, and not published.
       uncertain: Events of a batch that failed: stored, or not.
-      unsent: Events read, and not published because the run was stopped.
+      unsent: Events read, and not published because the run was stopped, or found no room.
       skipped: Rows that the mapping leaves out, by reason.
       bad: Rows that are no event.
       first_bad: The first of them.
       kinds: Events read, by kind.
       seconds: How long the run took.
+      waited_s: How much of that it waited for room in a full log.
       most_behind_s: Furthest behind the asked pace; None at full speed.
       interrupted: The run was stopped before its end.
     """
@@ -51,6 +52,7 @@ class IngestReport:
     first_bad: list[BadRow] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    waited_s: float = 0.0
     most_behind_s: float | None = None
     interrupted: bool = False
 
@@ -95,6 +97,8 @@ class IngestReport:
             lines.append(f"            and {more:,} more; --bad-rows FILE lists all of them")
         rate = self.rows / self.seconds if self.seconds else 0.0
         lines.append(f"took        {self.seconds:.1f} s, {rate:,.0f} rows/s")
+        if self.waited_s:
+            lines.append(f"waited      {self.waited_s:.1f} s for room in a full log")
         if self.most_behind_s is not None:
             lines.append(f"pace        at most {self.most_behind_s:.3f} s behind the asked pace")
         if self.interrupted:

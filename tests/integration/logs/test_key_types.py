@@ -88,6 +88,10 @@ def test_every_key_is_documented_with_its_type(
     keys: Any = bench.keys.log("test.note", "0").subscription("typed")
     client.zadd(keys.suspects, {"1-1": 1})
     client.set(keys.suspect, "1-1")
+    # Events that were shed; `filled` lives for a second only.
+    log = bench.keys.log("test.note", "0")
+    client.set(log.shed, 1)
+    client.set(log.filled, 1)
     client.set(keys.passed, 1)
     # A lane that was passed over; a message that was cancelled.
     client.set(bench.keys.queue("default").lane(Lane.LOW).passed, 1)
