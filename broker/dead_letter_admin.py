@@ -225,8 +225,11 @@ def expire_dead_letters(link: Link, keys: Keys, ttl_ms: int, by: str) -> int:
     expired: Counter[str] = Counter()
     while left and expired.total() < EXPIRE_LETTERS:
         for stream in list(left):
+            if expired.total() >= EXPIRE_LETTERS:
+                break
             try:
-                gone = link.run(scripts.expire(stream.source.keys, by, ttl_ms, EXPIRE_PAGE))
+                page = min(EXPIRE_PAGE, EXPIRE_LETTERS - expired.total())
+                gone = link.run(scripts.expire(stream.source.keys, by, ttl_ms, page))
             except BrokerConnectionError:
                 raise
             except BrokerError as error:

@@ -60,12 +60,10 @@ def split_id(streams: Sequence[DeadStream], letter_id: str) -> tuple[DeadStream 
     _numbers(dead_id, letter_id)
     if not place and len(streams) == 1:
         return streams[0], dead_id
-    if not place:
+    if not place and streams:
         raise ValueError(
             f"{letter_id!r} may stand in {len(streams)} places; write it as PLACE/{letter_id}, for "
             f"example {streams[0].place}/{letter_id}."
-            if streams
-            else f"{letter_id!r} is nowhere."
         )
     return next((stream for stream in streams if stream.place == place), None), dead_id
 
@@ -83,9 +81,10 @@ def read(
     """Letters in the order of their ids. See `DeadLetters.read`.
 
     Parameters:
-      up_to: By key, the last id that is read of that stream; others are not read at all.
+      up_to: By key, the last id that is read of that stream; others are not read at all. It
+        does not hold for letters that are given by their ids.
     """
-    if up_to is not None:
+    if up_to is not None and not where.ids:
         streams = [stream for stream in streams if stream.key in up_to]
     if where.ids:
         found: Iterable[DeadLetterEntry] = _by_ids(links, streams, where, newest_first)
