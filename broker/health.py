@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "ProcessHealth",
     "QueueHealth",
+    "QueueWork",
     "State",
     "decode_record",
     "encode_record",
@@ -135,11 +136,28 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueWork:
+    """What waits in a queue or subscription on the server."""
+
+    name: str
+    #: Processes that read it.
+    readers: int
+    #: Entries that nobody has taken; at least 1 a stream where the server cannot count them.
+    unread: int
+    #: Entries in the hands of processes, or put aside for a retry.
+    pending: int
+    #: For how long the oldest entry has been ready that nobody has taken; 0: there is none.
+    ready_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """What was found. Healthy means: no problems."""
 
     processes: list[ProcessHealth]
     problems: list[Problem]
+    #: What waits on the server; empty where it was not asked.
+    queues: list[QueueWork] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:

@@ -26,6 +26,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "demo": LazyCommand("demo", "Watch a small trading pipeline run."),
     "ingest": LazyCommand("ingest", "Publish market data from a file."),
+    "health": LazyCommand("health", "Tell whether workers do their work."),
     "config": LazyCommand("config", "Show and check the settings."),
 }
 

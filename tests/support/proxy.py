@@ -30,6 +30,9 @@ class CuttingProxy:
         self._keep_bytes = 0
         self._times = 0
         self._cuts = 0
+        self._silent_match = b""
+        self._silent_times = 0
+        self._silenced = 0
         self._closed = False
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, name="proxy-accept", daemon=True)]
@@ -60,6 +63,19 @@ class CuttingProxy:
         with self._lock:
             self._match, self._after = match, after
             self._times, self._keep_bytes = times, keep_bytes
+
+    def fall_silent(self, match: bytes, *, times: int = 1) -> None:
+        """Swallow the next requests that contain `match`, and all else on their connections, which
+        stay open: what a lost route looks like to a client.
+        """
+        with self._lock:
+            self._silent_match, self._silent_times = match, times
+
+    @property
+    def silenced(self) -> int:
+        """How many connections have fallen silent so far."""
+        with self._lock:
+            return self._silenced
 
     def drop_connections(self) -> None:
         """Close every open connection, between requests as far as the proxy knows."""
@@ -125,12 +141,16 @@ class CuttingProxy:
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         seen = b""
         cut_after: int | None = None  # reply bytes still to forward; None: no cut on this one
+        is_silent = False
         while True:
             ready, _, _ = select.select([client, server], [], [])
             if client in ready:
                 request = client.recv(_CHUNK_BYTES)
                 if not request:
                     return
+                if is_silent or self._should_fall_silent(request):
+                    is_silent = True
+                    continue
                 # The end of the last chunk too: a match may lie across the border.
                 found = self._should_cut(seen + request)
                 cut_after = found if found is not None else cut_after
@@ -141,6 +161,8 @@ class CuttingProxy:
                 reply = server.recv(_CHUNK_BYTES)
                 if not reply:
                     return
+                if is_silent:
+                    continue
                 if cut_after is None:
                     client.sendall(reply)
                     continue
@@ -150,6 +172,14 @@ class CuttingProxy:
                     with self._lock:
                         self._cuts += 1
                     return
+
+    def _should_fall_silent(self, request: bytes) -> bool:
+        with self._lock:
+            if self._silent_times == 0 or self._silent_match not in request:
+                return False
+            self._silent_times -= 1
+            self._silenced += 1
+            return True
 
     def _should_cut(self, request: bytes) -> int | None:
         with self._lock:

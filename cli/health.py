@@ -1,0 +1,142 @@
+"""`streamatiq health`: is the work being done? For people, and for health checks of containers."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+from pydantic import TypeAdapter
+
+from ..broker.connections import Endpoint, Link
+from ..broker.health import MAX_SILENCE_S, HealthReport, ProcessHealth
+from ..broker.health_reading import read_health
+from ..broker.keys import Keys
+from ..errors import BrokerConnectionError
+from ._state import settings_from
+
+__all__ = ["health"]
+
+#: Seconds that the server may take to answer.
+REPLY_TIMEOUT_S = 5.0
+#: Exit code where there are problems.
+UNHEALTHY = 1
+
+EPILOG = """\b
+Exit codes:
+  0  healthy
+  1  problems, which are named; or the server does not answer
+  2  wrong usage, or wrong settings
+
+In a container: streamatiq health --host "$(hostname)" --outage-ok
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only processes on HOST.")
+@click.option("--pid", "pids", multiple=True, type=int, metavar="PID", help="Only process PID.")
+@click.option("--queue", "queues", multiple=True, metavar="NAME", help="Only queue NAME.")
+@click.option(
+    "--max-silence",
+    type=click.FloatRange(min=0, min_open=True),
+    default=MAX_SILENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long something may make no progress though it could.",
+)
+@click.option(
+    "--max-running",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long a handler may run.  [default: for ever]",
+)
+@click.option("--outage-ok", is_flag=True, help="A server that does not answer is no problem.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.pass_context
+def health(
+    ctx: click.Context,
+    hosts: tuple[str, ...],
+    pids: tuple[int, ...],
+    queues: tuple[str, ...],
+    max_silence: float,
+    max_running: float | None,
+    outage_ok: bool,
+    as_json: bool,
+) -> int:
+    """Tell whether the worker processes do their work.
+
+    Shows what each process does and what waits in each queue, then every problem: which process,
+    which queue, since when, and what to do. --host, --pid and --queue may be given several times.
+    """
+    settings = settings_from(ctx)
+    endpoint = Endpoint(settings.redis.url)
+    try:
+        with closing(Link(endpoint, timeout_s=REPLY_TIMEOUT_S, name="streamatiq-health")) as link:
+            report = read_health(
+                link,
+                Keys(settings.namespace),
+                hosts=hosts,
+                pids=pids,
+                queues=queues,
+                max_silence_s=max_silence,
+                max_running_s=max_running,
+            )
+    except BrokerConnectionError as error:
+        if not outage_ok:
+            raise
+        click.echo(f"Not known, which counts as healthy here: {error}")
+        return 0
+    finally:
+        endpoint.close()
+    if as_json:
+        text = TypeAdapter(HealthReport).dump_json(report, indent=2).decode()
+        click.echo(f'{{\n  "healthy": {str(report.healthy).lower()},{text[1:]}')
+    else:
+        for line in _lines(report):
+            click.echo(line)
+    return 0 if report.healthy else UNHEALTHY
+
+
+def _lines(report: HealthReport) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("PROCESS", "HEARD", "RUNNING", "OLDEST", "QUEUE", "STATE", "HELD")
+    ]
+    for process in report.processes:
+        rows += _rows(process)
+    lines = _table(rows)
+    rows = [("QUEUE", "READERS", "UNREAD", "PENDING", "OLDEST READY")]
+    for work in report.queues:
+        counts = (work.readers, work.unread, work.pending)
+        ready = _seconds(work.ready_s) if work.ready_s else "-"
+        rows.append((work.name, *(str(count) for count in counts), ready))
+    lines += ["", *_table(rows), ""]
+    lines += [f"PROBLEM  {problem}" for problem in report.problems]
+    if report.healthy:
+        lines.append(f"Healthy: {len(report.processes)} processes, {len(report.queues)} queues.")
+    return lines
+
+
+def _rows(process: ProcessHealth) -> list[tuple[str, ...]]:
+    oldest = f"{_seconds(process.running_s)} {process.running_what}" if process.running else "-"
+    first = (
+        f"{process.host}:{process.pid}",
+        f"{_seconds(process.silent_s)} ago",
+        f"{process.running}/{process.threads}",
+        oldest,
+    )
+    queues = [(one.name, one.state.value, str(one.held)) for one in process.queues]
+    rows = [(*first, *queue) for queue in queues[:1] or [("-", "-", "-")]]
+    return [*rows, *(("", "", "", "", *queue) for queue in queues[1:])]
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
