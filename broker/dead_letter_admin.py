@@ -141,6 +141,12 @@ class DeadLetters:
             on_outcome,
         )
 
+    def expire_by(self, ttl_s: float | None) -> Callable[[Link, str], object]:
+        """What deletes letters older than `ttl_s` seconds, on a link and in somebody's name."""
+        if ttl_s is None:
+            return lambda _, name: None
+        return lambda link, name: expire_dead_letters(link, self._keys, int(ttl_s * 1000), name)
+
     def _each(
         self,
         queue: str,
@@ -214,14 +220,17 @@ def expire_dead_letters(link: Link, keys: Keys, ttl_ms: int, by: str) -> int:
       by: Who does it, for the audit.
 
     Raises:
-      BrokerConnectionError: The server cannot be reached.
+      BrokerConnectionError: The server cannot be reached. Nothing else: who calls it must live on.
     """
     logger = get_logger(__name__)
-    left = [
-        stream
-        for queue in known_queues(link, keys).values()
-        for stream in dead_streams(queue.sources)
-    ]
+    try:
+        known = known_queues(link, keys)
+    except BrokerConnectionError:
+        raise
+    except BrokerError as error:
+        logger.error("Dead letters do not expire: %s", error)
+        return 0
+    left = [stream for queue in known.values() for stream in dead_streams(queue.sources)]
     expired: Counter[str] = Counter()
     while left and expired.total() < EXPIRE_LETTERS:
         for stream in list(left):

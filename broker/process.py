@@ -50,6 +50,8 @@ class ConsumingProcess:
       members: Where this process is listed.
       window_ms: How long done marks and publish ids are kept at least.
       worker: Dramatiq's worker in this process, if there is one; looked at for health records.
+      housekeeping: What the process that looks for dead ones does every minute besides; is told
+        this process's name.
 
     `_lock` guards `_intakes`.
     """
@@ -62,6 +64,7 @@ class ConsumingProcess:
         *,
         window_ms: int,
         worker: Callable[[], Worker | None] = lambda: None,
+        housekeeping: Callable[[Link, str], object] = lambda _, name: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.pid = os.getpid()
@@ -78,7 +81,11 @@ class ConsumingProcess:
             in_flight=self.in_flight,
         )
         self._reclaimer = Reclaimer(
-            members, self.identity, self._reads, max_deliveries=MAX_DELIVERIES
+            members,
+            self.identity,
+            self._reads,
+            max_deliveries=MAX_DELIVERIES,
+            housekeeping=lambda link: housekeeping(link, self.identity.consumer),
         )
         #: The delivery that each worker thread began last, by the thread's id.
         self.running: dict[int, Delivery] = {}

@@ -63,6 +63,7 @@ class Reclaimer:
       identity: This process; also gives the names that it lost.
       own_reads: What this process reads.
       max_deliveries: How often an entry may be in the hands of a dying worker.
+      housekeeping: Called with every sweep; raises nothing but BrokerConnectionError.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Reclaimer:
         own_reads: Callable[[], list[ReadSource]],
         *,
         max_deliveries: int,
+        housekeeping: Callable[[Link], object] = lambda _: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
+        self._housekeeping = housekeeping
         self._members = members
         self._identity = identity
         self._own_reads = own_reads
@@ -159,6 +162,7 @@ class Reclaimer:
             self._judge(link, beat, without=succeeded)
         if time.monotonic() >= self._next_sweep:
             self._sweep(link, set(beat.alive))
+            self._housekeeping(link)
             self._next_sweep = time.monotonic() + SWEEP_S
 
     def _judge(self, link: Link, beat: Heartbeat, *, without: str) -> None:

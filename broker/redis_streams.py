@@ -299,6 +299,9 @@ class RedisStreamsBroker(QueueBroker):
                     self.keys.members,
                     window_ms=self._window_ms,
                     worker=lambda: self._worker,
+                    housekeeping=self._dead_letters.expire_by(
+                        self.settings.event_bus.dead_letter_ttl
+                    ),
                 )
             return self._process
 

@@ -18,6 +18,7 @@ __all__ = [
     "AuditLevel",
     "Count",
     "EventTypeName",
+    "Lifetime",
     "ModuleName",
     "Namespace",
     "Seconds",
@@ -28,6 +29,8 @@ __all__ = [
 
 #: Seconds in 30 days: nothing here sensibly lasts longer.
 MAX_SECONDS_S = 30 * 24 * 3600.0
+#: Seconds in ten years: the longest that something may be kept, unless it is kept for ever.
+MAX_LIFETIME_S = 3650 * 24 * 3600.0
 #: Most entries that a limit may name.
 MAX_ENTRIES = 1_000_000_000
 
@@ -51,6 +54,11 @@ def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
+
+
+def _or_null(value: object) -> object:
+    """Text cannot be null; the word stands for it in a variable."""
+    return None if value == "null" else value
 
 
 def _server_url(value: str) -> str:
@@ -99,6 +107,13 @@ def _sheddable(value: str) -> str:
 Count: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 Seconds: TypeAlias = Annotated[
     float, BeforeValidator(_number), Field(gt=0, le=MAX_SECONDS_S, allow_inf_nan=False)
+]
+Lifetime: TypeAlias = Annotated[
+    Annotated[
+        float, BeforeValidator(_number), Field(gt=0, le=MAX_LIFETIME_S, allow_inf_nan=False)
+    ]
+    | None,
+    BeforeValidator(_or_null),
 ]
 ServerUrl: TypeAlias = Annotated[str, AfterValidator(_server_url)]
 ModuleName: TypeAlias = Annotated[str, AfterValidator(_module_name)]

@@ -29,6 +29,7 @@ from ._config_types import (
     AuditLevel,
     Count,
     EventTypeName,
+    Lifetime,
     ModuleName,
     Namespace,
     Seconds,
@@ -104,6 +105,7 @@ class EventBusSettings(_Section):
       shed: Types of events that are dropped and counted at the limit, instead; no orders or fills.
       idempotency_window: Seconds for which a duplicate is recognised.
       handler_timeout: Seconds that a subscription's handler may run.
+      dead_letter_ttl: Seconds after which dead letters are deleted; None keeps them for ever.
       circuit_breaker: See `CircuitBreakerSettings`.
     """
 
@@ -113,6 +115,7 @@ class EventBusSettings(_Section):
     shed: tuple[SheddableType, ...] = ()
     idempotency_window: Seconds = 300.0
     handler_timeout: Seconds = 5.0
+    dead_letter_ttl: Lifetime = None
     circuit_breaker: CircuitBreakerSettings = CircuitBreakerSettings()
 
 

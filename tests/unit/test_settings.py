@@ -459,3 +459,19 @@ def test_a_problem_without_a_line_sorts_first() -> None:
         "f:2:9: b",
         "f:3:1: a: 1",
     ]
+
+
+def test_dead_letters_are_kept_for_ever_or_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().event_bus.dead_letter_ttl is None
+    name = "STREAMATIQ_EVENT_BUS__DEAD_LETTER_TTL"
+    monkeypatch.setenv(name, "7776000")
+    assert Settings.load().event_bus.dead_letter_ttl == 90 * 86_400
+    monkeypatch.setenv(name, "null")
+    Path("c.yaml").write_text("event_bus: {dead_letter_ttl: 60}\n")
+    assert Settings.load("c.yaml").event_bus.dead_letter_ttl is None
+    monkeypatch.delenv(name)
+    assert Settings.load("c.yaml").event_bus.dead_letter_ttl == 60
+    for wrong in ("0", "true", "nan", "1e12", "''"):
+        assert problems_in(f"event_bus: {{dead_letter_ttl: {wrong}}}\n")[0].startswith(
+            "c.yaml:1:30: event_bus.dead_letter_ttl must be"
+        )

@@ -622,3 +622,20 @@ def test_what_a_later_release_recorded_is_left_out(
     assert {name: [one.name for one in queue.sources] for name, queue in known.items()} == {
         "b": ["queue:b:normal"]
     }
+
+
+def test_the_process_that_looks_for_dead_ones_lets_letters_expire(
+    make_broker: MakeBroker, client: redis.Redis, start_worker: StartWorker
+) -> None:
+    broker = make_broker(settings=Settings(event_bus={"dead_letter_ttl": 3600}))
+    client.hset(broker.keys.members.known, "abandoned queue:abandoned:normal", 1)
+    bury(client, broker, queue="abandoned")
+
+    @dramatiq.actor(broker=broker)
+    def act() -> None: ...
+
+    start_worker(broker)
+    wait_until(lambda: broker.count_dead_letters("abandoned") == 0)
+    entries: Any = client.xrange(broker.keys.queue("abandoned").lane(Lane.HIGH).audit)
+    record = json.loads(entries[0][1][b"r"])
+    assert record["writer"].count(":") == 2
