@@ -20,7 +20,7 @@ class Backoff:
     Parameters:
       first_s: First pause, seconds.
       limit_s: Longest pause, seconds.
-      rng: Source of jitter.
+      rng: Source of jitter; default: the process's.
       wait: Waits that many seconds; returns True to stop trying.
     """
 
@@ -34,18 +34,19 @@ class Backoff:
     ) -> None:
         self._next_s = first_s
         self._limit_s = limit_s
-        self._rng = rng or random.Random()
-        self._wait = wait or threading.Event().wait
+        # Most runs have no pause at all, and one is made for each call of a script.
+        self._draw = random.random if rng is None else rng.random
+        self._wait = wait
 
     def next_s(self) -> float:
         """The next pause, seconds: between half and the whole of the doubled base."""
         pause_s = min(self._next_s, self._limit_s)
         self._next_s = min(self._next_s * 2, self._limit_s)
-        return pause_s * (0.5 + self._rng.random() / 2)
+        return pause_s * (0.5 + self._draw() / 2)
 
     def pause(self) -> bool:
         """Waits for the next pause; returns True when waiting was interrupted."""
-        return self._wait(self.next_s())
+        return (self._wait or threading.Event().wait)(self.next_s())
 
     def repeat(
         self,

@@ -57,10 +57,8 @@ class RoomWait:
         self._began_s: float | None = None
         self._moved_s = 0.0
         self._must_not = False
-        self._backoff = self._pauses()
-
-    def _pauses(self) -> Backoff:
-        return Backoff(first_s=FIRST_PAUSE_S, limit_s=LONGEST_PAUSE_S)
+        #: Made when it is first needed: its random numbers cost more than a call's other work.
+        self._backoff: Backoff | None = None
 
     @property
     def waited_s(self) -> float:
@@ -98,7 +96,8 @@ class RoomWait:
             self._began_s = self._moved_s = now_s
         elif moved:
             self._moved_s = now_s
-            self._backoff = self._pauses()
+            self._backoff = None
+        self._backoff = self._backoff or Backoff(first_s=FIRST_PAUSE_S, limit_s=LONGEST_PAUSE_S)
         left_s = self._moved_s + self._policy.block_s - now_s
         return min(self._backoff.next_s(), left_s) if left_s > 0 else None
 

@@ -157,8 +157,12 @@ class Added(NamedTuple):
 
     #: How many were added, from the first; -1: not known, since a later call came before.
     accepted: int
-    #: How many are ready or running now.
+    #: How many are ready or running now; 0 if all were added.
     backlog: int
+
+
+def _added(reply: Any) -> Added:
+    return Added(reply, 0) if isinstance(reply, int) else Added(*reply)
 
 
 def enqueue(
@@ -181,7 +185,7 @@ def enqueue(
     for message in messages:
         args += message
     keys = (*lanes, *delayed, wake, producer)
-    return Call(script("enqueue"), keys, args, lambda reply: Added(*reply))
+    return Call(script("enqueue"), keys, args, _added)
 
 
 def _fetched(reply: Any) -> Fetched:

@@ -6,10 +6,10 @@
 -- ARGV  1 sequence number of this call by this producer  2 limit of the backlog; 0 = none
 --       then, for each message: lane (1-3), delay in ms or -1 for none, member (unique; used only
 --       with a delay), message
--- Returns {accepted, backlog}: how many of the messages were added, and how many are ready or running
--- now. The first that finds no room ends it; delayed messages need none, and do not count. When this
--- sequence number was done before (its reply was lost), the same number accepted as then; {-1, 0}
--- when a later one was: this call was long on its way.
+-- Returns how many of the messages were accepted, and if not all were, how many are ready or running:
+-- {accepted, backlog}. The first that finds no room ends it; delayed messages need none, and do not
+-- count. When this sequence number was done before (its reply was lost), the same number accepted as
+-- then; -1 when a later one was: this call was long on its way.
 -- Effects, in order: 1 remember the sequence number and how many are accepted  2 XADD, or ZADD and
 -- HSET  3 wake one reader if a message is due earlier than all before.
 -- Not allowed at maxmemory (no allow-oom flag): refused before anything is written.
@@ -19,25 +19,33 @@ local function backlog()
   return redis.call('XLEN', KEYS[1]) + redis.call('XLEN', KEYS[2]) + redis.call('XLEN', KEYS[3])
 end
 
-local last = redis.call('GET', KEYS[7])
-if last then
-  local done, accepted = string.match(last, '^(%d+) (%d+)$')
-  if done == ARGV[1] then return {tonumber(accepted), backlog()} end
-  if tonumber(done) > tonumber(ARGV[1]) then return {-1, 0} end
+local n = (#ARGV - 2) / 4
+local function reply(accepted)
+  if accepted == n then return n end
+  return {accepted, backlog()}
 end
 
+local accepted = n
 local limit = tonumber(ARGV[2])
-local before = backlog()
-local room = limit > 0 and limit - before or math.huge
-local accepted, added = 0, 0
-for i = 3, #ARGV, 4 do
-  if tonumber(ARGV[i + 1]) < 0 then
-    if added >= room then break end
-    added = added + 1
+if limit > 0 then
+  local room = limit - backlog()
+  accepted = 0
+  for i = 4, #ARGV, 4 do
+    if tonumber(ARGV[i]) < 0 then
+      if room <= 0 then break end
+      room = room - 1
+    end
+    accepted = accepted + 1
   end
-  accepted = accepted + 1
 end
-redis.call('SET', KEYS[7], ARGV[1] .. ' ' .. accepted, 'EX', 600)
+local last = redis.call('SET', KEYS[7], ARGV[1] .. ' ' .. accepted, 'EX', 600, 'GET')
+if last then
+  local done, then_accepted = string.match(last, '^(%d+) (%d+)$')
+  if tonumber(done) >= tonumber(ARGV[1]) then
+    redis.call('SET', KEYS[7], last, 'EX', 600)
+    return done == ARGV[1] and reply(tonumber(then_accepted)) or -1
+  end
+end
 local now_us, now_ms = server_time()
 local earliest
 local wake = false
@@ -57,4 +65,4 @@ for i = 3, 4 * accepted + 2, 4 do
   end
 end
 if wake then redis.call('XADD', KEYS[6], 'MAXLEN', 16, '*', 'w', 1) end
-return {accepted, before + added}
+return reply(accepted)

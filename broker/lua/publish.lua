@@ -8,9 +8,9 @@
 -- New events take the room in their order; known ones need none.
 -- `filled` is an upper bound of the backlog of the slowest group (pending + lag), plus one. Each call
 -- adds what it appends, and looks at the groups only where that key is missing or says that the
--- limit is exceeded. It lives for a second, because emits are not counted there: those are never
--- refused. A stream without groups has no limit. The lag of a group that the server does not know
--- (see ensure.lua) counts as 0.
+-- limit is exceeded. It lives for a second, because neither emits are counted there, which are never
+-- refused, nor what a group that is new finds before it. A stream without groups has no limit. The
+-- lag of a group that the server does not know (see ensure.lua) counts as 0.
 -- Effects, in order: 1 rotate the id window  2 count in `filled`  3 count what is dropped in `shed`
 -- (again, if the reply was lost)  4 XADD each new event  5 remember the new ids.
 -- Not allowed at maxmemory (no allow-oom flag): refused before anything is written.
@@ -63,8 +63,10 @@ if limit > 0 then
       if backlog then
         room = math.max(0, math.min(fresh, limit - backlog))
         if ARGV[3] == '0' then refusal = '!' .. backlog + room .. ' ' .. group end
+        redis.call('SET', KEYS[4], backlog + room + 1, 'PX', 1000)
+      else
+        redis.call('UNLINK', KEYS[4])
       end
-      redis.call('SET', KEYS[4], (backlog or 0) + math.min(fresh, room) + 1, 'PX', 1000)
       if room < fresh and ARGV[3] == '1' then redis.call('INCRBY', KEYS[5], fresh - room) end
     end
   end
