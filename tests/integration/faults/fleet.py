@@ -35,7 +35,7 @@ QUICK = {
 
 class Cause(Event, type="fault.cause", log=Partitioned(1)):
     number: int = 0
-    #: What the handler does: nothing, `wait`, `kill`, `exit`.
+    #: What the handler does: nothing, `wait PATH`, `hold SECONDS`, `kill`, `exit`, or seconds.
     what: str = ""
 
 
@@ -45,7 +45,7 @@ class Effect(Event, type="fault.effect", log=Partitioned(1)):
 
 
 _HANDLERS = """
-import json, os, signal, time
+import ctypes, json, os, signal, time
 from importlib import import_module
 import dramatiq
 from streamatiq import Event, Partitioned, default_broker, on
@@ -71,6 +71,9 @@ def work(what):
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "exit":
         os._exit(9)
+    elif what.startswith("hold "):
+        # As a long regular expression does: a call into C that keeps the interpreter's lock.
+        ctypes.PyDLL(None).usleep(int(float(what[5:]) * 1_000_000))
     elif what.startswith("wait "):
         # Until the test makes the file, or this process is ended.
         open(what[5:] + ".started", "w").close()
