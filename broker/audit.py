@@ -8,6 +8,10 @@ histogram (see `histogram`). `counts` adds the sums `waited_us` (claimed to star
     [event id, entry id, outcome, attempt, published us, then, in us after published: appended,
      claimed, started, done; [emitted event ids]]
 
+What an operator does with dead letters leaves records of the same shape with `n` 0, `writer` the
+operator (user@host) and `action`: `requeue` or `purge`, with `letter` and `entry`, one a letter; or
+`expire`, with how many `letters`, and the `first` and `last` of them.
+
 The newest 100,000 records or so of each stream and subscription are kept.
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import redis
 from dramatiq import Broker
@@ -154,6 +155,11 @@ class QueueBroker(Broker):
             return self._work_queue(queue_name).backlog(self._links)
         sources = self._sources(queue_name)
         return self._links.call(lambda link: subscription_backlog(link, sources))
+
+    def server_time(self) -> datetime:
+        """The server's clock, UTC: what the times of dead letters go by."""
+        seconds, micros = self._links.call(lambda link: link.send("TIME"))
+        return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
 
     def known_queues(self) -> dict[str, KnownQueue]:
         """All work queues and subscriptions that a worker of this namespace has ever read, by name.

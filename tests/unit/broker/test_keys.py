@@ -16,7 +16,7 @@ NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9._-]{0,30}", fullmatch=True)
 
 def _source_keys(source: SourceKeys) -> list[str]:
     found = [getattr(source, one.name) for one in fields(source) if one.name != "tag"]
-    return [*found, source.fence("h:1:t"), source.batch("w")]
+    return [*found, source.fence("h:1:t"), source.batch("w"), source.operator("t")]
 
 
 def _one_slot(keys: list[str]) -> bool:
@@ -49,9 +49,10 @@ def test_all_of_a_queues_keys_are_in_one_slot(namespace: str, name: str) -> None
 @given(NAMES)
 def test_who_lives_is_known_in_one_slot(namespace: str) -> None:
     members = Keys(namespace).members
-    keys = [members.alive, members.lease, members.arrivals, members.reads("h:1:t")]
+    keys = [members.alive, members.lease, members.arrivals, members.known]
+    keys.append(members.reads("h:1:t"))
     assert _one_slot(keys)
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 5
 
 
 def test_what_differs_has_other_keys() -> None:
