@@ -1,7 +1,4 @@
-"""Contract: what concerns worker processes of the real `dramatiq` command.
-
-Not here: `--watch`, which needs watchdog; it is no dependency.
-"""
+"""Contract: what concerns worker processes of the real `dramatiq` command."""
 
 from __future__ import annotations
 
