@@ -6,8 +6,10 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from tests.support import CuttingProxy, Finished, run_python, start_python, wait_until
 
 from streamatiq.broker import RedisStreamsBroker
@@ -106,6 +108,68 @@ def test_ctrl_c_ends_between_batches_with_an_honest_report(
     assert told["published"] == len(stored())
     assert told["rows read"] == told["published"] + told.get("unsent", 0)
     assert finished.stderr == ""
+
+
+def subscribed(
+    redis_url: str, namespace: str, name: str
+) -> tuple[RedisStreamsBroker, redis.Redis, str]:
+    """A subscription whose workers are down: a broker, a client, and the stream's key."""
+    broker = RedisStreamsBroker(url=redis_url, namespace=namespace)
+    client = broker.client()
+    entries = broker.keys.log("market_data", "0").entries
+    client.execute_command("XGROUP", "CREATE", entries, name, "0", "MKSTREAM", "ENTRIESREAD", 0)
+    return broker, client, entries
+
+
+def test_a_full_log_is_waited_for_and_nothing_is_lost(
+    env: dict[str, str | None],
+    redis_url: str,
+    namespace: str,
+    stored: Callable[[], list[MarketDataEvent]],
+    file: Path,
+) -> None:
+    broker, client, entries = subscribed(redis_url, namespace, "slow")
+    limits = {
+        "STREAMATIQ_EVENT_BUS__MAX_QUEUE_SIZE": "300",
+        # Neither of these is what a file should meet.
+        "STREAMATIQ_EVENT_BUS__SHED": "market_data",
+        "STREAMATIQ_EVENT_BUS__WHEN_FULL": "block",
+    }
+    child = start_python(CLI, "ingest", str(file), env={**env, **limits}, cwd=file.parent)
+    most = 0
+    while child.process.poll() is None:
+        reply: Any = client.xreadgroup("slow", "c", {entries: ">"}, count=50)
+        ids = [entry_id for _, found in reply for entry_id, _ in found]
+        (info,) = client.xinfo_groups(entries)
+        most = max(most, info["pending"] + info["lag"])
+        if ids:
+            client.xack(entries, "slow", *ids)
+    finished = child.wait()
+    client.close()
+    broker.close()
+    assert finished.returncode == 3, finished.stderr
+    assert counts(finished)["published"] == 1198
+    assert "s for room in a full log" in finished.stdout
+    assert len(stored()) == 1198
+    assert most == 300
+
+
+def test_a_log_that_stays_full_is_one_line(
+    ingest: Callable[..., Finished], redis_url: str, namespace: str, file: Path
+) -> None:
+    broker, client, _ = subscribed(redis_url, namespace, "slow")
+    client.close()
+    finished = ingest("--room-timeout", "0.2", file, STREAMATIQ_EVENT_BUS__MAX_QUEUE_SIZE="300")
+    broker.close()
+    assert finished.returncode == 1
+    assert finished.stderr.count("\n") == 1
+    assert finished.stderr.startswith(
+        "streamatiq: error: The log 'market_data', part 0, is full: subscription 'slow' has 300 "
+        "events to handle, and event_bus.max_queue_size is 300."
+    )
+    told = counts(finished)
+    # Row 101 is bad.
+    assert (told["rows read"], told["published"], told["unsent"]) == (501, 300, 200)
 
 
 def test_a_server_that_cannot_be_reached_is_one_line(

@@ -177,7 +177,10 @@ def _start_server(run: _Run) -> RedisStreamsBroker:
     settings = Settings(
         namespace=f"demo-{os.urandom(4).hex()}",
         redis={"url": url, "max_retries": 1, "retry_delay": 0.5},
-        event_bus={"idempotency_window": options.seconds + MARKS_AFTER_S},
+        event_bus={
+            "idempotency_window": options.seconds + MARKS_AFTER_S,
+            "when_full": "block",  # where the machine is too slow the source is, too
+        },
         workers={"handlers": ["streamatiq.demo.lifeline", "streamatiq.demo.handlers"]},
         audit={"level": "counts"},
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from streamatiq.errors import BacklogFull
 from streamatiq.events import Event
 
 
@@ -24,13 +25,22 @@ class FakeLog:
     ids: set[UUID] = field(default_factory=set)
     #: Number of the call that fails, from 1.
     fails_at: int | None = None
+    #: How many more events find room; None: all.
+    room: int | None = None
 
     def publish(self, events: Sequence[Event], /) -> list[Stored]:
         self.batches.append(list(events))
         if len(self.batches) == self.fails_at:
             raise ConnectionError("gone")
-        receipts = [Stored(event.id in self.ids) for event in events]
-        self.ids.update(event.id for event in events)
+        fit = len(events) if self.room is None else min(self.room, len(events))
+        receipts = [Stored(event.id in self.ids) for event in events[:fit]]
+        self.ids.update(event.id for event in events[:fit])
+        if fit < len(events):
+            self.room = 0
+            left = events[fit:]
+            raise BacklogFull("full", receipts=receipts, left=left, accepted=fit)
+        if self.room is not None:
+            self.room -= fit
         return receipts
 
     @property

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.sources.publishers import FakeLog
 
-from streamatiq.errors import IngestError
+from streamatiq.errors import BacklogFull, IngestError
 from streamatiq.events import MarketDataEvent, Trade
 from streamatiq.sources import (
     BadRow,
@@ -103,6 +103,65 @@ def test_a_failed_batch_is_uncertain_and_nothing_after_it_is_read(log: FakeLog) 
     report = run.report
     assert (report.published, report.uncertain) == (BATCH_EVENTS, BATCH_EVENTS)
     assert report.rows == report.accounted == 2 * BATCH_EVENTS
+
+
+def test_a_full_log_is_waited_for(log: FakeLog) -> None:
+    log.room = 700
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        log.room = 150
+
+    run = Ingest(log.publish, wait=wait, clock_s=lambda: 100.0 + sum(waits))
+    report = run.run(event(number) for number in range(1, 1201))
+    assert (report.published, report.duplicates, report.unsent) == (1200, 0, 0)
+    assert report.accounted == report.rows == 1200
+    sent = [one.ts_event for batch in log.batches for one in batch]
+    assert list(dict.fromkeys(sent)) == list(range(1, 1201))
+    assert report.waited_s == pytest.approx(sum(waits))
+    assert f"waited      {report.waited_s:.1f} s for room in a full log" in report.lines()
+
+
+def test_a_log_that_stays_full_ends_the_run(log: FakeLog) -> None:
+    log.room = 700
+    now_s = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if 3 <= now_s < 3 + seconds:
+            log.room = 100  # the time begins anew
+
+    run = Ingest(log.publish, room_timeout_s=5, wait=wait, clock_s=lambda: now_s)
+    with pytest.raises(BacklogFull):
+        run.run(event(number) for number in range(1, 5000))
+    report = run.report
+    assert (report.published, report.unsent, report.uncertain) == (800, 200, 0)
+    assert report.rows == report.accounted == 1000
+    assert 8 <= now_s < 8.1
+
+
+def test_a_stop_ends_the_wait_for_room(log: FakeLog) -> None:
+    log.room = 700
+    run = Ingest(log.publish, stopped=lambda: log.room == 0)
+    report = run.run(event(number) for number in range(1, 5000))
+    assert report.interrupted
+    assert (report.published, report.unsent) == (700, 300)
+    assert report.rows == report.accounted == 1000
+
+
+def test_an_interrupt_of_the_wait_for_room_leaves_an_honest_report(log: FakeLog) -> None:
+    log.room = 700
+
+    def wait(_: float) -> None:
+        raise KeyboardInterrupt
+
+    run = Ingest(log.publish, wait=wait)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(event(number) for number in range(1, 5000))
+    assert (run.report.published, run.report.unsent) == (700, 300)
+    assert run.report.rows == run.report.accounted == 1000
 
 
 def test_an_interrupt_while_reading_leaves_an_honest_report(log: FakeLog) -> None:
