@@ -43,7 +43,7 @@ def test_all_of_a_queues_keys_are_in_one_slot(namespace: str, name: str) -> None
     assert _one_slot([*keys, *own])
     assert own.isdisjoint(keys)
     # Three lanes: dead letters, audit, wake-ups, fences and batches are the queue's.
-    assert len(own) == 3 * 8 + 5
+    assert len(own) == 3 * 8 + 6
 
 
 @given(NAMES)
