@@ -5,6 +5,10 @@ Pure: pydantic only, no input or output, no Redis.
 
 from __future__ import annotations
 
+from .bars import Bar
+from .book import BookAction, BookDelta, BookDeltas, missed_updates
+from .cloudevents import from_cloudevent, to_cloudevent
+from .cloudevents_http import from_cloudevent_http, to_cloudevent_http
 from .codec import decode, decode_as, encode
 from .decimals import Price, Quantity, Size
 from .event import Event
@@ -20,8 +24,13 @@ from .registry import event_class, registered_types
 from .signals import Direction, SignalEvent
 from .terms import Liquidity, OrderType, Side, TimeInForce
 from .times import Time, now_ns, to_ns
+from .upcasting import upcast
 
 __all__ = [
+    "Bar",
+    "BookAction",
+    "BookDelta",
+    "BookDeltas",
     "Direction",
     "Event",
     "EventType",
@@ -51,9 +60,15 @@ __all__ = [
     "emit_id",
     "encode",
     "event_class",
+    "from_cloudevent",
+    "from_cloudevent_http",
     "instrument",
+    "missed_updates",
     "new_id",
     "now_ns",
     "registered_types",
+    "to_cloudevent",
+    "to_cloudevent_http",
     "to_ns",
+    "upcast",
 ]

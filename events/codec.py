@@ -3,7 +3,7 @@
 The order of keys is fixed: `type`, `v`, the envelope, the payload in the order of its fields. So
 `decode` reads the type name off the front of the bytes; bytes from a foreign writer with another
 order are parsed once more to find it. `decode_as` is the hot path: the reader of a log knows the
-class already.
+class already. An older schema version is looked for only in what that one pass has refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..errors import EventDecodeError, EventDefinitionError, InvalidEvent, Schem
 from .event import Event
 from .problems import describe, fields_of, shown
 from .registry import event_class, known_class
+from .upcasting import lifted
 
 __all__ = ["decode", "decode_as", "encode"]
 
@@ -41,27 +42,44 @@ def encode(event: Event) -> bytes:
 def decode_as(cls: type[E], data: bytes) -> E:
     """Return the event of a known class that some bytes hold.
 
+    An event of an older schema version is brought up by the class's upcasters.
+
     Raises:
-      EventDecodeError: They hold none; field and value are named.
-      SchemaVersionError: They hold one of another schema version.
+      EventDecodeError: They hold none, field and value are named; or an upcaster failed.
+      SchemaVersionError: They hold one of a newer version, or of one without an upcaster.
       EventDefinitionError: The class is abstract.
     """
     try:
         return cls.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]  # it validates to cls
     except ValidationError as error:
-        raise _refusal(cls, data, error) from None
+        older = lifted(cls, data)
+        if older is None:
+            raise _refusal(cls, data, error) from None
     except Exception as error:  # a class's own validator may raise anything
-        raise EventDecodeError(
-            f"Not a {cls.event_type} event: a validator of {cls.__name__} failed with {error!r}"
-        ) from error
+        older = lifted(cls, data)
+        if older is None:
+            raise _failed(cls, f"{cls.event_type} event", error) from error
+    return _decode_lifted(cls, *older)
+
+
+def _decode_lifted(cls: type[E], data: bytes, called: str) -> E:
+    """Return the event that an older one has become, or refuse it by that name."""
+    try:
+        return cls.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]  # it validates to cls
+    except ValidationError as error:
+        raise EventDecodeError(describe(f"Not a {called}", error)) from None
+    except Exception as error:
+        raise _failed(cls, called, error) from error
 
 
 def decode(data: bytes) -> Event:
     """Return the event that some bytes hold, of the class registered for the type they name.
 
+    An event of an older schema version is brought up by the class's upcasters.
+
     Raises:
-      EventDecodeError: They hold no event; field and value are named.
-      SchemaVersionError: They hold one of another schema version.
+      EventDecodeError: They hold no event, field and value are named; or an upcaster failed.
+      SchemaVersionError: They hold one of a newer version, or of one without an upcaster.
       UnknownEventType: No class is registered for the type.
     """
     cls: type[Event] | None = None
@@ -89,9 +107,21 @@ def _refusal(cls: type[Event], data: bytes, error: ValidationError) -> Exception
         )
     wrong = fields_of(error)
     if "v" in wrong and "type" not in wrong:
-        found = from_json(data).get("v")
-        return SchemaVersionError(
-            f"{cls.event_type} event has schema version v={shown(found)}, and {cls.__name__} "
-            f"reads version {cls.schema_version}; deploy the code that knows it"
-        )
+        return _wrong_version(cls, from_json(data).get("v"))
     return EventDecodeError(describe(f"Not a {cls.event_type} event", error))
+
+
+def _failed(cls: type[Event], called: str, error: Exception) -> EventDecodeError:
+    return EventDecodeError(f"Not a {called}: a validator of {cls.__name__} failed with {error!r}")
+
+
+def _wrong_version(cls: type[Event], found: object) -> SchemaVersionError:
+    oldest = min(cls.upcasters, default=cls.schema_version)
+    reads = f"version {cls.schema_version}"
+    if oldest < cls.schema_version:
+        reads = f"versions {oldest} to {cls.schema_version}"
+    older = type(found) is int and 1 <= found < oldest
+    return SchemaVersionError(
+        f"{cls.event_type} event has schema version v={shown(found)}, and {cls.__name__} reads "
+        f"{reads}; " + (f"declare @upcast({found})" if older else "deploy the code that knows it")
+    )

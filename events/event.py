@@ -12,6 +12,8 @@ default may change from one schema version to the next.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from .layout import Lane, Laned, Partitioned
 from .record import Record, absent, empty
 from .registry import register
 from .times import Time
+from .upcasting import Upcast, declared_upcasters
 
 __all__ = ["Event"]
 
@@ -42,7 +45,8 @@ class Event(Record):
 
     Parameters of the class statement:
       type: Type name, unique; without it the subclass is an abstract base.
-      version: Schema version, from 1; raise it when the payload changes incompatibly.
+      version: Schema version, from 1; raise it when the payload changes incompatibly, and say
+        with `@upcast` how what is stored under an older one becomes the present one.
       log: Layout of the type's log: `Partitioned(n)` or `Laned()`.
 
     Raises:
@@ -56,6 +60,8 @@ class Event(Record):
     schema_version: ClassVar[int] = 1
     #: Layout of the type's log.
     log: ClassVar[Partitioned | Laned] = Partitioned(1)
+    #: How stored events come up to `schema_version`, by the version that each step reads.
+    upcasters: ClassVar[Mapping[int, Upcast]] = MappingProxyType({})
 
     #: Type name, as on the wire.
     type: str = ""
@@ -122,6 +128,7 @@ class Event(Record):
             )
         cls.event_type = "" if type is None else str(type)
         cls.schema_version = version
+        cls.upcasters = declared_upcasters(cls)
         if log is not None:
             cls.log = log
         # Pydantic collects the fields after this hook has run: the subclass's own `type` and `v`

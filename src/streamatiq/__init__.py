@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     )
     from .errors import StreamatiqError
     from .events import (
+        Bar,
+        BookAction,
+        BookDelta,
+        BookDeltas,
         Direction,
         Event,
         EventType,
@@ -40,8 +44,14 @@ if TYPE_CHECKING:
         Trade,
         decode,
         encode,
+        from_cloudevent,
+        from_cloudevent_http,
         instrument,
+        missed_updates,
         now_ns,
+        to_cloudevent,
+        to_cloudevent_http,
+        upcast,
     )
     from .settings import Settings
     from .workers import apublish, apublish_many, default_broker, emit, on, publish, publish_many
@@ -50,6 +60,10 @@ __version__ = _version("streamatiq")
 
 __all__ = [
     "AuditLevel",
+    "Bar",
+    "BookAction",
+    "BookDelta",
+    "BookDeltas",
     "DeadLetterEntry",
     "Direction",
     "EmbeddedServer",
@@ -81,11 +95,17 @@ __all__ = [
     "emit",
     "encode",
     "errors",
+    "from_cloudevent",
+    "from_cloudevent_http",
     "instrument",
+    "missed_updates",
     "now_ns",
     "on",
     "publish",
     "publish_many",
+    "to_cloudevent",
+    "to_cloudevent_http",
+    "upcast",
 ]
 
 #: Where the names come from, in the order of the layers.
