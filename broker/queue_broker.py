@@ -103,7 +103,7 @@ class QueueBroker(Broker):
         are no error: a message may be cancelled before it is enqueued by a pipeline or a retry.
 
         An id stays cancelled for eight days beyond the time at which the queue's last delayed
-        message is due. Thread-safe. Harmless to repeat.
+        message is due, or until it is enqueued again by hand. Thread-safe. Harmless to repeat.
 
         Raises:
           HandlerDefinitionError: It is a subscription: events are facts.

@@ -167,7 +167,7 @@ def _added(reply: Any) -> Added:
 
 def enqueue(
     lanes: Sequence[str],
-    delayed: tuple[str, str],
+    delayed: DelayedKeys,
     wake: str,
     producer: str,
     sequence: int,
@@ -184,7 +184,7 @@ def enqueue(
     args: list[Any] = [sequence, limit]
     for message in messages:
         args += message
-    keys = (*lanes, *delayed, wake, producer)
+    keys = (*lanes, *delayed[:2], wake, producer, delayed.cancelled)
     return Call(script("enqueue"), keys, args, _added)
 
 

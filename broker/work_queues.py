@@ -139,7 +139,7 @@ class WorkQueue:
             return link.run(
                 scripts.enqueue(
                     [target.entries for target in self.targets.values()],
-                    self.delayed[:2],
+                    self.delayed,
                     self.keys.wake,
                     self.keys.producer(link.slot),
                     number,

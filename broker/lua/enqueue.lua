@@ -2,16 +2,16 @@
 -- Adds messages to a work queue, in order as far as there is room, once, however often the call is
 -- repeated.
 -- KEYS  1-3 entries STREAM of each lane, from high to low  4 delayed ZSET  5 delayed.messages HASH
---       6 wake STREAM  7 producer STRING
+--       6 wake STREAM  7 producer STRING  8 cancelled ZSET
 -- ARGV  1 sequence number of this call by this producer  2 limit of the backlog; 0 = none
---       then, for each message: lane (1-3), delay in ms or -1 for none, member (unique; used only
---       with a delay), message
+--       then, for each message: lane (1-3), delay in ms or -1 for none, member (unique, with the
+--       message id behind its first colon; stored only with a delay), message
 -- Returns how many of the messages were accepted, and if not all were, how many are ready or running:
 -- {accepted, backlog}. The first that finds no room ends it; delayed messages need none, and do not
 -- count. When this sequence number was done before (its reply was lost), the same number accepted as
 -- then; -1 when a later one was: this call was long on its way.
--- Effects, in order: 1 remember the sequence number and how many are accepted  2 XADD, or ZADD and
--- HSET  3 wake one reader if a message is due earlier than all before.
+-- Effects, in order: 1 remember the sequence number and how many are accepted  2 a message that was
+-- cancelled and is enqueued again is not cancelled any more  3 XADD, or ZADD and HSET  4 wake one reader if a message is due earlier than all before.
 -- Not allowed at maxmemory (no allow-oom flag): refused before anything is written.
 --@include _time.lua
 -- The sum of the lanes' lengths is exact: what is settled is deleted.
@@ -49,7 +49,9 @@ end
 local now_us, now_ms = server_time()
 local earliest
 local wake = false
+local lift = redis.call('EXISTS', KEYS[8]) == 1
 for i = 3, 4 * accepted + 2, 4 do
+  if lift then redis.call('ZREM', KEYS[8], string.match(ARGV[i + 2], ':(.*)$')) end
   local delay_ms = tonumber(ARGV[i + 1])
   if delay_ms < 0 then
     redis.call('XADD', KEYS[tonumber(ARGV[i])], '*', 'm', ARGV[i + 3], 'a', now_us)

@@ -218,7 +218,8 @@ def test_a_call_that_comes_after_a_later_one_is_known(
     lanes = [keys.entries(lane) for lane in (Lane.HIGH, Lane.NORMAL, Lane.LOW)]
 
     def call(sequence: int) -> Any:
-        all_keys = [*lanes, keys.delayed, keys.delayed_messages, keys.wake, keys.producer("aa")]
+        all_keys = [*lanes, keys.delayed, keys.delayed_messages, keys.wake]
+        all_keys += [keys.producer("aa"), keys.cancelled]
         args = [sequence, 5, 2, -1, "member", act.message(sequence).encode()]
         return client.eval(script("enqueue").text, len(all_keys), *all_keys, *args)  # type: ignore[arg-type]
 

@@ -198,6 +198,18 @@ def test_a_claim_whose_look_up_fails_is_found_again(
     assert ran == ["kept"]
 
 
+def test_enqueuing_it_again_lifts_the_cancellation(
+    broker: RedisStreamsBroker, start_worker: StartWorker
+) -> None:
+    act, ran = _recording_actor(broker)
+    message = act.message("again")
+    broker.cancel("default", message.message_id, "other")
+    broker.enqueue(message)
+    start_worker(broker, threads=1)
+    broker.join("default", timeout=10_000)
+    assert ran == ["again"]
+
+
 def test_events_cannot_be_cancelled(broker: RedisStreamsBroker) -> None:
     class Fact(Event, type="test.fact"):
         pass
