@@ -178,11 +178,13 @@ def test_two_publishers_never_exceed_the_limit(open_bench: Opens) -> None:
 
 
 def test_a_limit_holds_beside_publishers_that_have_none(open_bench: Opens) -> None:
-    """What the others add is seen within a second, when the bound that is kept has run out."""
+    """What the others add is seen within a second, or when the bound that is kept is used up."""
     bench = open_bench(event_bus={"max_queue_size": 5})
     free = open_bench(event_bus={"max_queue_size": 0})
     group(bench, "slow", Note)
     bench.logs.publish(note("kept"))
+    with bench.broker.client() as client:
+        assert 0 < int(client.pttl(bench.keys.log("test.note", "0").filled)) <= 1000  # type: ignore[arg-type]
     fill(free, 10)
 
     def is_full() -> bool:
@@ -194,6 +196,15 @@ def test_a_limit_holds_beside_publishers_that_have_none(open_bench: Opens) -> No
 
     wait_until(is_full, 5)
     assert len(bench.read(Note)) <= 15
+
+
+def test_a_logs_first_group_counts_from_its_first_moment(open_bench: Opens) -> None:
+    bench = open_bench(event_bus={"max_queue_size": 4})
+    fill(bench, 1)
+    group(bench, "first", Note)
+    fill(bench, 3)
+    with pytest.raises(BacklogFull, match="'first' has 4 events"):
+        bench.logs.publish(note("x"))
 
 
 def test_a_group_made_in_mid_stream_counts_from_its_start(open_bench: Opens) -> None:
@@ -311,6 +322,31 @@ def test_block_waits_until_a_worker_makes_room_and_keeps_the_order(
     assert [one.entry_id for one in got] == [one.entry_id for one in bench.read(Note)]
 
 
+def test_what_found_no_room_goes_before_what_comes_after_it(open_bench: Opens) -> None:
+    """More than one script call takes, to several streams."""
+    bench = open_bench()
+    group(bench, "slow", Note, Echo)
+
+    def wait(_: float) -> bool:
+        with bench.broker.client() as client:
+            for cls in (Note, Echo):
+                entries = bench.keys.log(cls.event_type, "0").entries
+                reply: Any = client.xreadgroup("slow", "c", {entries: ">"}, count=400)
+                for _, found in reply:
+                    client.xack(entries, "slow", *(entry_id for entry_id, _ in found))
+        return False
+
+    bench.logs._pressure = Backpressure(700, block_s=5.0, wait=wait)
+    events: list[Event] = []
+    for n in range(1_700):
+        events += (note(n), Echo(ts_event=1, text=str(n)))
+    receipts = bench.logs.publish_many(events)
+    assert [one.log for one in receipts[:2]] == ["test.note", "test.echo"]
+    for cls, first in ((Note, 0), (Echo, 1)):
+        assert texts(bench.read(cls)) == [str(n) for n in range(1_700)]
+        assert [e.entry_id for e in bench.read(cls)] == [r.entry_id for r in receipts[first::2]]
+
+
 def test_block_gives_up_when_no_room_was_found_for_so_long(small: Bench) -> None:
     now_s = 0.0
     tries = 0
@@ -378,15 +414,18 @@ def test_a_coroutine_is_refused_too(small: Bench) -> None:
 def test_what_may_be_shed_is_dropped_and_counted(open_bench: Opens) -> None:
     bus = {"max_queue_size": 3, "when_full": "block", "shed": ["test.note"]}
     bench = open_bench(event_bus=bus)
-    group(bench, "slow", Note, Echo)
     assert bench.logs.shed_count(Note) == 0
+    once = note("free")
+    assert [one.shed for one in bench.logs.publish_many([once] * 5)] == [False] * 5
+    assert bench.logs.shed_count(Note) == 0
+    group(bench, "slow", Note, Echo, start="new")
     events = [note(n) for n in range(5)]
     receipts = bench.logs.publish_many([*events, events[4]])
     assert [one.shed for one in receipts] == [False] * 3 + [True] * 3
     assert receipts[3:] == [Receipt("test.note", "0", "", duplicate=False, shed=True)] * 3
     assert bench.logs.publish(events[3]).shed
     assert bench.logs.publish(events[0]) == receipts[0]._replace(duplicate=True)
-    assert texts(bench.read(Note)) == ["0", "1", "2"]
+    assert texts(bench.read(Note)) == ["free", "0", "1", "2"]
     assert bench.logs.shed_count(Note) == 3  # two, and one of them again
     # Others are not shed.
     bench.logs._pressure = Backpressure(3, shed=frozenset(bus["shed"]))  # type: ignore[arg-type]
