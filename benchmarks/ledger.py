@@ -9,6 +9,7 @@ each. Nothing is flushed at exit; a worker that is killed leaves behind all it h
     scheduled   ns each: when message n was due to be sent (paced load only)
     sent        ns each: when the producer began to send it
     handled     ns each: when its handler started (the first time)
+    done        ns each: when its handler ended (the first time); only handlers with work note it
     runs        a byte each: how often its handler started
     worker      a byte each: index into pids of the process that ran it first
 
@@ -32,13 +33,17 @@ _MAX_WORKERS = 64
 #: Bytes of the header: capacity, registered workers.
 _HEADER = 16
 
+#: Bytes of one message's cells.
+_CELLS = 34
+
 
 class Ledger:
     """The mapped file; see the module for its layout.
 
     Attributes:
         capacity: number of messages it has cells for.
-        scheduled, sent, handled: writable views, nanoseconds by message number; 0 is "not yet".
+        scheduled, sent, handled, done: writable views, nanoseconds by message number; 0 is
+            "not yet".
         runs, worker: writable views, one byte by message number.
     """
 
@@ -55,14 +60,15 @@ class Ledger:
         self.scheduled = whole[offset : offset + 8 * n].cast("q")
         self.sent = whole[offset + 8 * n : offset + 16 * n].cast("q")
         self.handled = whole[offset + 16 * n : offset + 24 * n].cast("q")
-        self.runs = whole[offset + 24 * n : offset + 25 * n]
-        self.worker = whole[offset + 25 * n : offset + 26 * n]
+        self.done = whole[offset + 24 * n : offset + 32 * n].cast("q")
+        self.runs = whole[offset + 32 * n : offset + 33 * n]
+        self.worker = whole[offset + 33 * n : offset + 34 * n]
 
     @classmethod
     def create(cls, path: Path, capacity: int) -> Ledger:
         """Make a new, empty ledger for `capacity` messages at `path`."""
         with path.open("wb") as file:
-            file.truncate(_HEADER + 8 * _MAX_WORKERS + 26 * capacity)
+            file.truncate(_HEADER + 8 * _MAX_WORKERS + _CELLS * capacity)
             file.write(capacity.to_bytes(8, "little"))
         return cls(path)
 
@@ -99,7 +105,14 @@ class Ledger:
 
     def close(self) -> None:
         """Unmap the file; the views must not be used any more."""
-        for view in (self.scheduled, self.sent, self.handled, self.runs, self.worker):
+        for view in (
+            self.scheduled,
+            self.sent,
+            self.handled,
+            self.done,
+            self.runs,
+            self.worker,
+        ):
             view.release()
         self._pids.release()
         self._header.release()
@@ -112,6 +125,7 @@ class Recorder:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._handled = ledger.handled
+        self._done = ledger.done
         self._runs = ledger.runs
         self._worker = ledger.worker
         self._index: int | None = None
@@ -127,6 +141,11 @@ class Recorder:
             self._handled[number] = now
             self._worker[number] = index
         self._runs[number] += 1
+
+    def ended(self, number: int) -> None:
+        """Note that the handler of message `number` ends now."""
+        if not self._done[number]:
+            self._done[number] = time.monotonic_ns()
 
     def _register(self) -> int:
         with self._registering:

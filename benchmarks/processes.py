@@ -1,7 +1,7 @@
 """Child processes that never outlive the bench.
 
-Each child leads a process group of its own: a Ctrl-C reaches the bench alone, which then stops the
-groups in order; whatever is left of a group at its end is killed, forked workers included. Should
+Each child leads a process group of its own: a Ctrl-C reaches the bench alone, which then kills the
+groups in order, forked workers included. Should
 the bench itself be killed, Linux sends the child SIGTERM (see `child.py`), and workers forked by
 Dramatiq's master ask for the same in `die_with_parent`.
 """
@@ -21,7 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["ROOT", "ChildFailed", "Workers", "die_with_parent", "process_cpu_s", "run_child"]
+__all__ = [
+    "ROOT",
+    "Child",
+    "ChildFailed",
+    "Workers",
+    "anonymous_bytes",
+    "die_with_parent",
+    "process_cpu_s",
+]
 
 #: The repository: working directory of every child.
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +37,9 @@ ROOT = Path(__file__).resolve().parent.parent
 #: prctl(2): signal for this process when the thread that made it ends.
 _PR_SET_PDEATHSIG = 1
 
+
+#: What /proc/PID/status says of memory that is no file's, in KiB.
+_ANONYMOUS = re.compile(r"^RssAnon:\s+(\d+) kB", re.MULTILINE)
 
 #: What a line looks like that says why a process failed, among others that do not.
 _TELLING = re.compile(r"\w(Error|Exception)\b|\[(ERROR|CRITICAL)\]")
@@ -58,23 +69,70 @@ def process_cpu_s(pid: int) -> float | None:
         return None
 
 
-def run_child(command: Sequence[str], env: Mapping[str, str], timeout_s: float) -> str:
-    """Run a child to its end and return what it printed.
+def anonymous_bytes(pid: int) -> int | None:
+    """Return the memory of a process that is its own, or None where that cannot be read.
 
-    Raises:
-        ChildFailed: it exited with an error, or ran longer than `timeout_s` (it is killed then).
+    Mapped files are left out: pages of the ledger count as the process's once it has touched them.
     """
-    child = _start(command, env, subprocess.PIPE, subprocess.PIPE)
     try:
-        out, err = child.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise ChildFailed(f"{_label(command)} took longer than {timeout_s:.0f} s") from None
-    finally:
-        _end_group(child)
-    if child.returncode:
-        reason = _last_lines(err.decode(errors="replace"))
-        raise ChildFailed(f"{_label(command)} exited with {child.returncode}: {reason}")
-    return str(out.decode())
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = _ANONYMOUS.search(status)
+    return int(found[1]) * 1024 if found else None
+
+
+class Child:
+    """One child process with a result, as a context manager; it is killed at the end."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], timeout_s: float) -> None:
+        """Start it.
+
+        Args:
+            command, env: what to start, and what to add to its environment.
+            timeout_s: how long `result` gives it, from now.
+        """
+        self._command = command
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._process = _start(command, env, subprocess.PIPE, subprocess.PIPE)
+
+    def check(self) -> None:
+        """Raise ChildFailed if it has ended with an error."""
+        if self._process.poll():
+            self.result()
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def result(self) -> str:
+        """Wait for its end and return what it printed.
+
+        Raises:
+            ChildFailed: it exited with an error, or ran longer than it may.
+        """
+        left_s = max(0.0, self._deadline - time.monotonic())
+        try:
+            out, err = self._process.communicate(timeout=left_s)
+        except subprocess.TimeoutExpired:
+            label = _label(self._command)
+            raise ChildFailed(f"{label} took longer than {self._timeout_s:.0f} s") from None
+        if code := self._process.returncode:
+            reason = _last_lines(err.decode(errors="replace"))
+            raise ChildFailed(f"{_label(self._command)} exited with {code}: {reason}")
+        return str(out.decode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _end_group(self._process)
 
 
 class Workers:
@@ -85,18 +143,14 @@ class Workers:
         commands: Sequence[Sequence[str]],
         env: Mapping[str, str],
         log: Path,
-        *,
-        stop_timeout_s: float = 10.0,
     ) -> None:
         """Start one process per command; their output goes to the file `log`.
 
         Args:
             commands, env: what to start, and what to add to its environment.
             log: file for the output.
-            stop_timeout_s: how long a stopped group has before it is killed.
         """
         self._log = log
-        self._stop_timeout_s = stop_timeout_s
         self._children: list[subprocess.Popen[bytes]] = []
         with log.open("wb") as output:
             try:
@@ -112,19 +166,27 @@ class Workers:
             if (code := child.poll()) is not None:
                 raise ChildFailed(f"a worker exited with {code}: {self.last_lines()}")
 
+    def kill(self, index: int) -> None:
+        """Kill the process started `index`-th, and all that it started, without a warning.
+
+        It is no longer one of them: `check` does not miss it.
+        """
+        _end_group(self._children.pop(index))
+
+    def group(self, index: int) -> int:
+        """Return the process group of the process started `index`-th."""
+        return self._children[index].pid
+
     def last_lines(self) -> str:
         """Return the end of what the workers logged, on one line."""
         return _last_lines(self._log.read_text(errors="replace"))
 
     def stop(self) -> None:
-        """Stop all of them: SIGTERM first, SIGKILL after the time-out. Nothing is left behind."""
-        for child in self._children:
-            if child.poll() is None:
-                child.terminate()
-        deadline = time.monotonic() + self._stop_timeout_s
-        for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(0.0, deadline - time.monotonic()))
+        """Kill all of them, and what they started.
+
+        A measure is over by then, and has asked the system itself whether anything is left: a stop
+        with its time-outs would make every measure seconds longer and show nothing.
+        """
         for child in self._children:
             _end_group(child)
 

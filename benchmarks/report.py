@@ -1,4 +1,4 @@
-"""Tables of a run: medians over the rounds, their spread, and ratios to two reference systems.
+"""Tables of a run: medians over the rounds, their spread, ratios to two reference systems, budgets.
 
 `python -m benchmarks.report FILE` rewrites the part of docs/performance.md between its two markers;
 with `--print` it prints the full tables instead.
@@ -13,10 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from .budgets import judge
+from .metrics import METRICS, Metric
 from .processes import ROOT
 from .results import Run, load_run
 
-__all__ = ["Summary", "main", "render_full", "render_ratios", "rewrite_section", "summarise"]
+__all__ = [
+    "Summary",
+    "main",
+    "render_budgets",
+    "render_full",
+    "render_ratios",
+    "rewrite_section",
+    "summarise",
+]
 
 #: Systems that the others are compared with.
 REFERENCES = ("redisbroker", "floor")
@@ -29,43 +39,16 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """How a figure is shown: its name in samples, its title, and which way is better."""
-
-    key: str
-    title: str
-    more_is_better: bool
-    decimals: int
-
-
-_METRICS = {
-    "drain": (
-        Metric("rate_per_s", "messages/s", True, 0),
-        Metric("worker_cpu_s_per_10k", "worker CPU s/10k", False, 2),
-        Metric("server_cpu_s_per_10k", "server CPU s/10k", False, 2),
-    ),
-    "enqueue": (Metric("rate_per_s", "messages/s", True, 0),),
-    "latency": (
-        Metric("p50_ms", "p50 ms", False, 2),
-        Metric("p90_ms", "p90 ms", False, 2),
-        Metric("p99_ms", "p99 ms", False, 2),
-        Metric("max_ms", "max ms", False, 1),
-        Metric("scheduled_p50_ms", "p50 ms from schedule", False, 2),
-        Metric("scheduled_p99_ms", "p99 ms from schedule", False, 2),
-        Metric("scheduled_max_ms", "max ms from schedule", False, 1),
-    ),
-    "memory": (Metric("bytes_per_message", "server bytes/message", False, 0),),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """One figure of one system over all rounds that succeeded.
 
     Attributes:
         measure, case, metric, system: which figure.
         middle, least, most: median, smallest and largest over the rounds.
-        ratios: the median divided by each reference system's, where that has one.
+        ratios: the median divided by each reference system's, where that has one and it says
+            something.
+        given_up: the measure was not patient enough: the median is at least that.
+        below: reference systems that were given up: the real ratio is smaller.
     """
 
     measure: str
@@ -76,39 +59,88 @@ class Summary:
     least: float
     most: float
     ratios: dict[str, float]
+    given_up: bool = False
+    below: frozenset[str] = frozenset()
+
+    def ratio(self, reference: str) -> str:
+        """The ratio to a reference system, as shown."""
+        value = self.ratios.get(reference)
+        if value is None or (self.given_up and reference in self.below):
+            return "-"
+        sign = "< " if reference in self.below else "> " if self.given_up else ""
+        return sign + (f"{value:.2f}" if value < 10 else f"{value:.1f}")
+
+    @property
+    def absolute(self) -> str:
+        """The median, as shown."""
+        return ("> " if self.given_up else "") + _number(self.middle, self.metric.decimals)
 
 
 def summarise(run: Run) -> list[Summary]:
     """Reduce the samples to one line per figure and system, in the order of the tables."""
     values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    limits: dict[tuple[str, str, str, str], float] = {}
     for sample in run.samples:
-        for metric in _METRICS[sample.measure]:
+        for metric in METRICS[sample.measure]:
             value = sample.values.get(metric.key)
             if value is not None:
                 key = (sample.measure, sample.case, metric.key)
                 values.setdefault(key, {}).setdefault(sample.system, []).append(value)
-    order = list(_METRICS)
+                if metric.key in sample.at_least:
+                    limits[*key, sample.system] = value
+    order = list(METRICS)
     summaries = []
     for (measure, case, name), by_system in sorted(
         values.items(), key=lambda item: order.index(item[0][0])
     ):
-        metric = next(m for m in _METRICS[measure] if m.key == name)
+        metric = next(m for m in METRICS[measure] if m.key == name)
         middles = {system: median(found) for system, found in by_system.items()}
+        unknown = frozenset(
+            system
+            for system, middle in middles.items()
+            if middle >= limits.get((measure, case, name, system), float("inf"))
+        )
         for system in run.settings["systems"]:
             if system not in by_system:
                 continue
             ratios = {
                 reference: middles[system] / middles[reference]
                 for reference in REFERENCES
-                if middles.get(reference)
+                if metric.compared and middles.get(reference)
             }
             found = by_system[system]
             summaries.append(
                 Summary(
-                    measure, case, metric, system, middles[system], min(found), max(found), ratios
+                    *(measure, case, metric, system),
+                    *(middles[system], min(found), max(found), ratios),
+                    given_up=system in unknown,
+                    below=unknown & ratios.keys(),
                 )
             )
     return summaries
+
+
+def render_budgets(run: Run) -> str:
+    """Render what was measured of what must be reached; empty if nothing was."""
+    summaries = {(s.measure, s.case, s.metric.key, s.system): s for s in summarise(run)}
+    verdicts = judge(
+        {figure: s.middle for figure, s in summaries.items()},
+        [figure for figure, s in summaries.items() if s.given_up],
+    )
+    rows = []
+    for v in verdicts:
+        b = v.budget
+        sign = ">=" if b.at_least else "<="
+        rows.append(
+            [
+                f"{b.measure} {v.case}: {b.title}",
+                v.system,
+                f"{sign} {b.limit:g} {b.unit}",
+                ("> " if v.unknown_above else "") + f"{v.value:,.2f}",
+                v.words,
+            ]
+        )
+    return _table(["what", "system", "must be", "is", "budget"], rows, left=3) if rows else ""
 
 
 def render_full(run: Run) -> str:
@@ -118,9 +150,9 @@ def render_full(run: Run) -> str:
             f"{s.measure} {s.case}",
             s.metric.title,
             s.system,
-            _number(s.middle, s.metric.decimals),
+            s.absolute,
             f"{_number(s.least, s.metric.decimals)} - {_number(s.most, s.metric.decimals)}",
-            *(_ratio(s.ratios.get(reference)) for reference in REFERENCES),
+            *(s.ratio(reference) for reference in REFERENCES),
         ]
         for s in summarise(run)
     ]
@@ -129,10 +161,10 @@ def render_full(run: Run) -> str:
         if row[:2] == above[:2]:
             row[:2] = ["", ""]
     head = ["measure", "figure", "system", "median", "min - max", *(f"x {r}" for r in REFERENCES)]
-    parts = [machine_line(run), _table(head, rows, left=3)]
+    parts = [machine_line(run), _table(head, rows, left=3), render_budgets(run)]
     if run.failures:
         parts.append("\n".join(["**Not as it must be:**", *(f"- {f}" for f in run.failures)]))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def render_ratios(run: Run) -> str:
@@ -141,6 +173,7 @@ def render_ratios(run: Run) -> str:
     For rates more is better, for times, CPU and bytes less is; each line says which.
     """
     summaries = summarise(run)
+    summaries = [s for s in summaries if s.metric.compared]
     names = [s for s in run.settings["systems"] if any(x.system == s for x in summaries)]
     by_figure: dict[tuple[str, str, str], dict[str, Summary]] = {}
     for s in summaries:
@@ -156,15 +189,15 @@ def render_ratios(run: Run) -> str:
         row.append("more" if first.metric.more_is_better else "less")
         for reference in present:
             known = by_system.get(reference)
-            row.append(_number(known.middle, known.metric.decimals) if known else "-")
+            row.append(known.absolute if known else "-")
         for name in others:
-            ratios = by_system[name].ratios if name in by_system else {}
-            row += [_ratio(ratios.get(reference)) for reference in present]
+            known = by_system.get(name)
+            row += [known.ratio(reference) if known else "-" for reference in present]
         rows.append(row)
-    parts = [machine_line(run), _table(head, rows, left=2)]
+    parts = [machine_line(run), _table(head, rows, left=2), render_budgets(run)]
     if run.failures:
         parts.append("\n".join(["Not as it must be:", *(f"- {f}" for f in run.failures)]))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def machine_line(run: Run) -> str:
@@ -214,12 +247,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _number(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}"
-
-
-def _ratio(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _table(head: list[str], rows: list[list[str]], *, left: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["FORMAT", "Run", "Sample", "load_run", "save_run"]
 
 #: Version of the JSON file's layout.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,14 @@ class Sample:
     Attributes:
         round: from 0.
         system: its name.
-        measure: `drain`, `enqueue`, `latency` or `memory`.
+        measure: name of the measure.
         case: variant of the measure, such as `2 processes`.
         values: figures by metric name; the unit is part of the name. None: cannot be had here.
         sent, handled: messages sent, and of these handled at least once (None: not handled by
             design, as in `enqueue`).
-        duplicates: messages handled more than once.
+        duplicates: messages handled more than once, where that must not be.
         settled: whether the system itself had nothing left at the end (None: not asked).
+        at_least: names of figures that were given up at this value: the real ones are larger.
         error: why there are no values, if there are none.
     """
 
@@ -43,6 +44,7 @@ class Sample:
     handled: int | None = None
     duplicates: int = 0
     settled: bool | None = None
+    at_least: list[str] = field(default_factory=list)
     error: str | None = None
 
     @property

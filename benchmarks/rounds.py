@@ -1,5 +1,8 @@
 """The plan of a run: every case of every measure, each system in turn, round after round.
 
+Long measures are taken in the first round only; a measure that a system has no ability for is left
+out for that system.
+
 Systems are interleaved within a case, and each round starts with another system, so that a machine
 that grows warm, or busy with something else, hits all of them alike.
 """
@@ -11,22 +14,101 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from .measures import Drain, Enqueue, Latency, Measure, Memory
+from .measures import (
+    Concurrency,
+    Delays,
+    Drain,
+    Endurance,
+    Enqueue,
+    Idle,
+    Latency,
+    ManyDelayed,
+    Measure,
+    Memory,
+    Recovery,
+)
 from .processes import ChildFailed
-from .producer import BULK
 from .results import Run, Sample
+from .sending import BULK
 from .stage import Bench
 from .systems import System
 from .ticks import TICK_BYTES
 
-__all__ = ["MEASURES", "Plan", "run_plan"]
+__all__ = ["FULL", "MEASURES", "QUICK", "Plan", "Sizes", "run_plan"]
 
 #: Names of the measures, in the order of the tables.
-MEASURES = ("drain", "enqueue", "latency", "memory")
+MEASURES = (
+    *("drain", "enqueue", "latency", "memory", "delays", "recovery", "concurrency"),
+    *("endurance", "idle", "many-delayed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of each measure that has no option of its own.
+
+    Attributes:
+        delayed: messages with a delay.
+        delayed_processes: numbers of worker processes to deliver them with.
+        kill_after_s: seconds of load before a worker is killed.
+        give_up_s: seconds after which its messages are not waited for any longer.
+        concurrent_threads: numbers of threads with handlers that sleep.
+        concurrent_s: seconds that they would ideally take.
+        endurance: messages for one worker to handle, times a system's share.
+        idle_queues: numbers of queues of an idle worker.
+        idle_s: seconds with nothing to do.
+        wake_ups: single messages to an idle worker.
+        many_delayed: delayed messages that fill a queue, times a system's share.
+        due_at_once: delayed messages that become due at one moment, times a system's share.
+        many_delayed_idle_s: seconds with nothing to do, with and without them.
+    """
+
+    delayed: int
+    kill_after_s: float
+    give_up_s: float
+    concurrent_s: float
+    endurance: int
+    idle_s: float
+    wake_ups: int
+    many_delayed: int
+    due_at_once: int
+    many_delayed_idle_s: float
+    delayed_processes: tuple[int, ...] = (1, 2)
+    concurrent_threads: tuple[int, ...] = (16, 64)
+    idle_queues: tuple[int, ...] = (1, 3)
+
+
+#: What a whole bench measures.
+FULL = Sizes(
+    delayed=600,
+    kill_after_s=6.0,
+    give_up_s=20.0,
+    concurrent_s=2.0,
+    endurance=1_000_000,
+    idle_s=60.0,
+    wake_ups=20,
+    many_delayed=1_000_000,
+    due_at_once=100_000,
+    many_delayed_idle_s=15.0,
+)
+
+#: What `--quick` measures.
+QUICK = Sizes(
+    delayed=200,
+    kill_after_s=5.0,
+    give_up_s=10.0,
+    concurrent_s=1.0,
+    endurance=50_000,
+    idle_s=15.0,
+    wake_ups=10,
+    many_delayed=20_000,
+    due_at_once=5_000,
+    many_delayed_idle_s=6.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +125,7 @@ class Plan:
         threads: worker threads a process.
         rates_per_s: rates to measure latency at.
         seconds: how long each rate lasts.
+        sizes: of the measures that have no option of their own.
     """
 
     systems: tuple[System, ...]
@@ -53,15 +136,26 @@ class Plan:
     threads: int = 8
     rates_per_s: tuple[int, ...] = (100, 1_000)
     seconds: float = 10.0
+    sizes: Sizes = FULL
 
     def cases(self) -> list[Measure]:
         """Return what one round measures, in order."""
-        n = self.messages
+        n, sizes = self.messages, self.sizes
         cases: dict[str, list[Measure]] = {
             "drain": [Drain(n, count) for count in self.processes],
             "enqueue": [Enqueue(max(1, n // 4), bulk=False), Enqueue(n, bulk=True)],
             "latency": [Latency(rate, self.seconds) for rate in self.rates_per_s],
             "memory": [Memory(max(1, n // 2))],
+            "delays": [Delays(sizes.delayed, count) for count in sizes.delayed_processes],
+            "recovery": [Recovery(sizes.kill_after_s, sizes.give_up_s)],
+            "concurrency": [
+                Concurrency(count, sizes.concurrent_s) for count in sizes.concurrent_threads
+            ],
+            "endurance": [Endurance(sizes.endurance)],
+            "idle": [Idle(count, sizes.idle_s, sizes.wake_ups) for count in sizes.idle_queues],
+            "many-delayed": [
+                ManyDelayed(sizes.many_delayed, sizes.due_at_once, sizes.many_delayed_idle_s)
+            ],
         }
         return [case for name in MEASURES if name in self.measures for case in cases[name]]
 
@@ -77,6 +171,8 @@ class Plan:
             "threads": self.threads,
             "rates_per_s": list(self.rates_per_s),
             "seconds": self.seconds,
+            "sizes": asdict(self.sizes),
+            "long_shares": {system.name: system.long_share for system in self.systems},
             "tick_bytes": TICK_BYTES,
             "bulk": BULK,
         }
@@ -90,22 +186,24 @@ def run_plan(plan: Plan, bench: Bench, say: Callable[[str], None]) -> Run:
         bench: where.
         say: gets one line of progress per sample.
     """
-    has_bulk: dict[str, bool] = {}
+    abilities: dict[str, frozenset[str]] = {}
     unavailable: dict[str, str] = {}
     for system in plan.systems:
         try:
             with bench.stage(system) as stage:
-                has_bulk[system.name] = bool(stage.prepare()["has_bulk"])
+                abilities[system.name] = frozenset(stage.prepare()["abilities"])
         except ChildFailed as failure:
             unavailable[system.name] = str(failure)
             say(f"{system.name} cannot run: {failure}")
-    systems = [system for system in plan.systems if system.name in has_bulk]
+    systems = [system for system in plan.systems if system.name in abilities]
     samples: list[Sample] = []
     for round_ in range(plan.rounds):
         shift = round_ % max(1, len(systems))
         for case in plan.cases():
+            if case.once and round_ > 0:
+                continue
             for system in systems[shift:] + systems[:shift]:
-                if isinstance(case, Enqueue) and case.bulk and not has_bulk[system.name]:
+                if not case.needs <= abilities[system.name]:
                     continue
                 started = time.monotonic()
                 sample = _take(case, bench, system, round_)

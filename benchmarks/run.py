@@ -18,14 +18,14 @@ from types import FrameType
 from .processes import ROOT
 from .report import render_full
 from .results import save_run
-from .rounds import MEASURES, Plan, run_plan
+from .rounds import FULL, MEASURES, QUICK, Plan, run_plan
 from .server import ServerUnavailable, open_server
 from .stage import Bench, remove_abandoned_ledgers
 from .systems import SYSTEMS
 
 __all__ = ["main"]
 
-#: What `--quick` sets: enough to see that it works and roughly how fast, in about two minutes.
+#: What `--quick` sets: enough to see that it works and roughly how fast, in a few minutes.
 _QUICK = {"rounds": 1, "messages": 4_000, "seconds": 3.0}
 
 #: Default options otherwise.
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=options.threads,
         rates_per_s=tuple(options.rates),
         seconds=options.seconds,
+        sizes=QUICK if options.quick else FULL,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="streamatiq-bench-") as folder:

@@ -75,6 +75,14 @@ class BenchServer:
         buffers = info["mem_clients_normal"] + info.get("mem_aof_buffer", 0)
         return int(info["used_memory"] - buffers)
 
+    def commands(self) -> int:
+        """Return how many commands the server has run so far, those of scripts included.
+
+        INFO is left out: nobody but the bench asks for it.
+        """
+        stats: dict[str, dict[str, float]] = self._info("commandstats")
+        return int(sum(s["calls"] for name, s in stats.items() if name != "cmdstat_info"))
+
     def cpu_s(self) -> float:
         """Return the CPU seconds that the server has used so far."""
         info = self._info("cpu")

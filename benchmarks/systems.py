@@ -19,6 +19,10 @@ class System:
         by_dramatiq: whether its workers run under the `dramatiq` command.
         drain_factor: how many times `--messages` it drains. A fast system needs more messages to
             run for seconds, and rates over less than a second say little.
+        long_share: its share of the messages of the long measures: a slow system would take many
+            minutes for a million, and shows the same with fewer.
+        promises_recovery: whether what a killed worker held is promised to be handled before the
+            measure of recovery gives up.
     """
 
     name: str
@@ -26,6 +30,8 @@ class System:
     app: str
     by_dramatiq: bool
     drain_factor: int
+    long_share: float = 1.0
+    promises_recovery: bool = False
 
     def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
         """Return the commands that start its worker processes."""
@@ -39,9 +45,30 @@ _ALL = (
     System(
         "floor", "redis-py: XREADGROUP COUNT 100, json, XACK", "benchmarks.apps.floor", False, 20
     ),
-    System("redisbroker", "Dramatiq RedisBroker, actor", "benchmarks.apps.redisbroker", True, 1),
-    System("streamatiq", "RedisStreamsBroker, actor", "benchmarks.apps.streamatiq_actor", True, 4),
-    System("streamatiq-on", "RedisStreamsBroker, @on", "benchmarks.apps.streamatiq_on", True, 4),
+    System(
+        "redisbroker",
+        "Dramatiq RedisBroker, actor",
+        "benchmarks.apps.redisbroker",
+        True,
+        1,
+        long_share=0.05,
+    ),
+    System(
+        "streamatiq",
+        "RedisStreamsBroker, actor",
+        "benchmarks.apps.streamatiq_actor",
+        True,
+        4,
+        promises_recovery=True,
+    ),
+    System(
+        "streamatiq-on",
+        "RedisStreamsBroker, @on",
+        "benchmarks.apps.streamatiq_on",
+        True,
+        4,
+        promises_recovery=True,
+    ),
 )
 
 #: Every system by name, in the order of the tables.

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from ..ticks import Tick, encode, number_of
-from .base import QUEUE, Producer, Target, recorder
+from .base import BULK_CALL, QUEUE, Producer, Target, handling
 
 __all__ = ["FloorProducer", "connect", "main"]
 
@@ -32,7 +32,7 @@ _POLL_S = 0.02
 class FloorProducer:
     """XADD, and a pipeline of XADDs for bulk."""
 
-    has_bulk = True
+    abilities = frozenset({BULK_CALL})
 
     def __init__(self, target: Target) -> None:
         self._redis = redis.Redis.from_url(target.url)
@@ -50,7 +50,10 @@ class FloorProducer:
                 pipeline.xadd(self._stream, {"d": encode(tick)})
             pipeline.execute()
 
-    def wait_settled(self, timeout_s: float) -> bool:
+    def send_delayed(self, ticks: Sequence[Tick], delay_ms: int) -> None:
+        raise NotImplementedError("a bare stream delays nothing")
+
+    def wait_settled(self, timeout_s: float, delayed: int = 0) -> bool:
         deadline = time.monotonic() + timeout_s
         while True:
             group = self._redis.xinfo_groups(self._stream)[0]
@@ -69,7 +72,7 @@ def connect() -> Producer:
 def main() -> None:
     """Read, decode, note, acknowledge, until killed."""
     target = Target.from_env()
-    record = recorder(target)
+    handle = handling(target)
     client = redis.Redis.from_url(target.url, socket_timeout=_BLOCK_MS / 1000 + 5)
     stream, consumer = _stream(target), f"floor-{os.getpid()}"
     while True:
@@ -79,7 +82,7 @@ def main() -> None:
         )
         for _, entries in reply or ():
             for _, fields in entries:
-                record(number_of(json.loads(fields[b"d"])))
+                handle(number_of(json.loads(fields[b"d"])))
             client.xack(stream, QUEUE, *[entry_id for entry_id, _ in entries])
 
 

@@ -181,7 +181,7 @@ def test_nothing_outlives_the_bench(root: Path, tmp_path: Path, number: signal.S
 def test_workers_that_ignore_sigterm_are_killed_with_their_children(tmp_path: Path) -> None:
     mark = str(uuid4())
     stubborn = ["/bin/sh", "-c", "trap '' TERM; sleep 600 & wait; wait; sleep 600"]
-    with Workers([stubborn], {_MARK: mark}, tmp_path / "log", stop_timeout_s=0.2):
+    with Workers([stubborn], {_MARK: mark}, tmp_path / "log"):
         wait_until(lambda: len(marked(mark)) >= 2)
 
     wait_until(lambda: marked(mark) == set())

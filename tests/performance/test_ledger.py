@@ -66,3 +66,14 @@ def test_a_message_that_runs_twice_is_a_duplicate_and_keeps_its_first_time(ledge
     assert ledger.handled_count(0, 1_000) == 1
     assert ledger.duplicate_count(0, 1_000) == 1
     assert ledger.handled[7] == first_ns
+
+
+def test_the_end_of_a_handler_is_noted_once(ledger: Ledger) -> None:
+    record = Recorder(ledger)
+    record(7)
+    record.ended(7)
+    first_ns = ledger.done[7]
+    record.ended(7)
+
+    assert ledger.handled[7] <= first_ns == ledger.done[7]
+    assert ledger.done[8] == 0

@@ -7,6 +7,7 @@ from benchmarks.report import (
     BEGIN,
     END,
     main,
+    render_budgets,
     render_full,
     render_ratios,
     rewrite_section,
@@ -96,7 +97,8 @@ def test_a_system_that_cannot_run_is_named() -> None:
 
 
 def test_tables_have_a_line_for_each_system_and_equal_columns() -> None:
-    lines = [line for line in render_full(make_run()).splitlines() if line.startswith("|")]
+    table = render_full(make_run()).split("\n\n")[1]
+    lines = table.splitlines()
 
     assert len({line.count("|") for line in lines}) == 1
     assert len({len(line) for line in lines}) == 1
@@ -110,6 +112,49 @@ def test_tables_have_a_line_for_each_system_and_equal_columns() -> None:
     ]
 
 
+def test_a_reference_that_was_given_up_leaves_an_upper_bound() -> None:
+    given_up = [
+        Sample(0, "redisbroker", "recovery", "k", {"recovery_s": 20.0}, at_least=["recovery_s"]),
+        Sample(0, "streamatiq", "recovery", "k", {"recovery_s": 1.5, "interrupted": 4.0}),
+    ]
+    text = render_ratios(make_run(extra=given_up))
+
+    row = next(line for line in text.splitlines() if "recovery k, s to recover" in line)
+    assert [cell.strip() for cell in row.split("|")[3:7]] == ["> 20.00", "-", "< 0.07", "-"]
+    assert "handlers interrupted" not in text  # a ratio of that says nothing
+    assert "handlers interrupted" in render_full(make_run(extra=given_up))
+
+
+def test_one_round_that_was_given_up_does_not_make_the_median_a_bound() -> None:
+    rounds = [
+        Sample(0, "streamatiq", "recovery", "k", {"recovery_s": 20.0}, at_least=["recovery_s"]),
+        Sample(1, "streamatiq", "recovery", "k", {"recovery_s": 1.5}),
+        Sample(2, "streamatiq", "recovery", "k", {"recovery_s": 1.0}),
+    ]
+    found = next(s for s in summarise(make_run(extra=rounds)) if s.measure == "recovery")
+
+    assert (found.absolute, found.most, found.given_up) == ("1.50", 20.0, False)
+
+
+def test_budgets_stand_below_the_table_and_in_the_document() -> None:
+    for render in (render_full, render_ratios):
+        rows = [line for line in render(make_run()).splitlines() if "of RedisBroker's" in line]
+        assert [cell.strip() for cell in rows[0].split("|")[1:6]] == [
+            "drain 1 process: drain, of RedisBroker's",
+            "streamatiq",
+            ">= 5 x",
+            "7.50",
+            "met",
+        ]
+
+
+def test_a_run_without_budgeted_figures_has_no_table_of_budgets() -> None:
+    run = make_run()
+    run.samples[:] = [s for s in run.samples if s.system == "floor"]
+
+    assert render_budgets(run) == ""
+
+
 def test_the_document_keeps_everything_but_its_generated_section(tmp_path: Path) -> None:
     results, document = tmp_path / "run.json", tmp_path / "performance.md"
     save_run(make_run(), results)
@@ -120,7 +165,7 @@ def test_the_document_keeps_everything_but_its_generated_section(tmp_path: Path)
     assert once.startswith(f"# Title\n\n{BEGIN}\n")
     assert once.endswith(f"{END}\nafter\n")
     assert "old" not in once
-    assert "7.50" in once.splitlines()[-4]
+    assert "| 7.50" in once
     assert main([str(results), "--document", str(document)]) == 0
     assert document.read_text() == once
 
