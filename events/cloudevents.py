@@ -139,7 +139,7 @@ def from_cloudevent(cloudevent: Mapping[str, Any], *, type_prefix: str = "") -> 
         shared = sorted(payload.keys() & _ENVELOPE)
         if shared:
             raise ValueError(f"'data' holds {shared[0]!r}, which is no field of a payload")
-        stored = to_json(fields | payload)
+        stored = _wire(fields | payload)
     except ValueError as error:
         raise EventDecodeError(f"{who}: {error}") from None
     try:
@@ -148,6 +148,13 @@ def from_cloudevent(cloudevent: Mapping[str, Any], *, type_prefix: str = "") -> 
         raise type(error)(
             f"{who} (its subject is the key, its data the payload): {error}"
         ) from error
+
+
+def _wire(fields: dict[str, Any]) -> bytes:
+    try:
+        return to_json(fields)
+    except ValueError as error:  # pydantic-core's own error is one
+        raise ValueError(f"it holds what is no JSON: {error}") from None
 
 
 def _trace_attributes(trace: Mapping[str, str]) -> dict[str, str]:
@@ -161,7 +168,7 @@ def _text(given: Mapping[str, Any], name: str) -> str | None:
     """Return an attribute that is text, or None where it is absent."""
     value = given.get(name)
     if value is not None and (not isinstance(value, str) or not value):
-        raise ValueError(f"attribute {name!r} is no text that is not empty: got {shown(value)}")
+        raise ValueError(f"attribute {name!r}: give text that is not empty, got {shown(value)}")
     return value
 
 
@@ -232,7 +239,7 @@ def _version(cls: type[Event], dataschema: str | None) -> int:
 
 def _inexact(text: str | None) -> dict[str, Any]:
     """Return what the attribute `streamatiqenvelope` holds."""
-    fields = from_json(text) if text is not None else {}
+    fields = {} if text is None else _parsed("attribute 'streamatiqenvelope'", text)
     if not isinstance(fields, dict) or not fields.keys() <= _INEXACT:
         raise ValueError(
             "attribute 'streamatiqenvelope' is no JSON object of "
@@ -249,10 +256,19 @@ def _payload(cloudevent: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
     encoded = _text(given, "data_base64")
     if encoded is not None and "data" in cloudevent:
         raise ValueError("both 'data' and 'data_base64' are there; one of them is too many")
-    data = cloudevent.get("data", {}) if encoded is None else from_json(_bytes(encoded))
+    data = (
+        cloudevent.get("data", {}) if encoded is None else _parsed("'data_base64'", _bytes(encoded))
+    )
     if not isinstance(data, Mapping):
         raise ValueError(f"'data' is no JSON object of the payload's fields: got {shown(data)}")
     return dict(data)
+
+
+def _parsed(name: str, text: str | bytes) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{name} holds no JSON: {error}, got {shown(text)}") from None
 
 
 def _bytes(encoded: str) -> bytes:

@@ -1,7 +1,11 @@
-"""Every event of every type comes back from its bytes equal, and the bytes are the same again."""
+"""Every event of every type comes back from its bytes equal, and the bytes are the same again.
+
+So it does from a CloudEvent, in each of its shapes.
+"""
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamatiq.events import (
+    Bar,
+    BookAction,
+    BookDelta,
+    BookDeltas,
     Direction,
     Event,
     FillEvent,
@@ -26,6 +34,10 @@ from streamatiq.events import (
     decode,
     decode_as,
     encode,
+    from_cloudevent,
+    from_cloudevent_http,
+    to_cloudevent,
+    to_cloudevent_http,
 )
 
 NORMAL = settings(
@@ -57,12 +69,13 @@ def decimals(low: int | None = None) -> st.SearchStrategy[Decimal]:
 prices, sizes, quantities = decimals(), decimals(0), decimals(1)
 maybe = {
     "ts_published": st.none() | times,
-    "source": text,
+    "source": text | st.sampled_from(["https://example.com/a%20b?c#d", "urn:x:y", "//a:b", "a:b"]),
     "correlation_id": st.none() | st.uuids(),
     "causation_id": st.none() | st.uuids(),
     "priority": st.sampled_from(Lane),
     "valid_for_ms": st.none() | st.integers(1, 10**9),
-    "trace": st.none() | st.dictionaries(text, text, max_size=2),
+    "trace": st.none()
+    | st.dictionaries(text | st.sampled_from(["traceparent", "tracestate"]), text, max_size=2),
 }
 
 
@@ -86,6 +99,47 @@ trades = st.builds(
     aggressor=st.none() | st.sampled_from(Side),
     trade_kind=st.none() | text,
 )
+
+
+@st.composite
+def bars(draw: st.DrawFn) -> Bar:
+    low, first, last, high = sorted(draw(st.tuples(prices, prices, prices, prices)))
+    return Bar(
+        ts_start=draw(times),
+        interval_ns=draw(st.integers(1, 10**18)),
+        open=first,
+        high=high,
+        low=low,
+        close=last,
+        volume=draw(sizes),
+        vwap=draw(st.none() | prices),
+        trade_count=draw(st.none() | st.integers(0)),
+    )
+
+
+@st.composite
+def book_delta(draw: st.DrawFn) -> BookDelta:
+    fields: dict[str, Any] = {
+        "side": draw(st.sampled_from(Side)),
+        "price": draw(prices),
+        "size": draw(sizes),
+    }
+    if fields["size"] and draw(st.booleans()):
+        fields["action"] = BookAction.ADD
+    return BookDelta(order_id=draw(st.none() | names), **fields)
+
+
+@st.composite
+def book_deltas(draw: st.DrawFn) -> BookDeltas:
+    last = draw(st.none() | st.integers())
+    first = None if last is None else draw(st.none() | st.integers(max_value=last))
+    return BookDeltas(
+        deltas=draw(st.lists(book_delta(), max_size=3)),
+        snapshot=draw(st.booleans()),
+        first_update_id=first,
+        last_update_id=last,
+        prev_update_id=draw(st.none() | st.integers()),
+    )
 
 
 @st.composite
@@ -153,9 +207,9 @@ def fills(draw: st.DrawFn) -> FillEvent:
     )
 
 
-market_data = envelope(ts_recv=st.none() | times, data=quotes | trades).map(
-    lambda fields: MarketDataEvent(**fields)
-)
+market_data = envelope(
+    ts_recv=st.none() | times, data=quotes | trades | bars() | book_deltas()
+).map(lambda fields: MarketDataEvent(**fields))
 signals = envelope(
     strategy=names,
     direction=st.sampled_from(Direction),
@@ -198,3 +252,15 @@ def test_orders(event: OrderEvent) -> None:
 @given(fills())
 def test_fills(event: FillEvent) -> None:
     check(event)
+
+
+@settings(NORMAL, max_examples=100)
+@given(market_data | signals | orders() | fills(), st.sampled_from(["", "com.example"]))
+def test_by_cloudevent(event: Event, prefix: str) -> None:
+    sent = json.dumps(to_cloudevent(event, type_prefix=prefix))
+    for back in (
+        from_cloudevent(json.loads(sent), type_prefix=prefix),
+        from_cloudevent_http(*to_cloudevent_http(event, type_prefix=prefix), type_prefix=prefix),
+    ):
+        assert back == event
+        assert encode(back) == encode(event)

@@ -22,7 +22,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 Stored = dict[str, Any]
 
 
-class Position(Event, type="fixture.position", version=4):
+class Position(Event, type="upcasting.position", version=4):
     """Version 1 had `qty` with a sign; 2 side and quantity; 3 text for a map; 4 a strategy."""
 
     side: Side | None
@@ -101,7 +101,7 @@ def test_any_event_of_version_1_becomes_what_it_meant(
     quantity = Decimal(abs(units)).scaleb(-places)
     text = format(quantity, "f")
     stored = {
-        "type": "fixture.position",
+        "type": "upcasting.position",
         "v": 1,
         **{n: str(value) if isinstance(value, UUID) else value for n, value in envelope.items()},
         "qty": f"-{text}" if units < 0 else text,
@@ -140,7 +140,7 @@ def test_a_newer_version_and_no_version() -> None:
             SchemaVersionError, match=r"Position reads versions 1 to 4; deploy the code"
         ):
             decode(other)
-    with pytest.raises(EventDecodeError, match=r"^Not a fixture.position event: field 'id'"):
+    with pytest.raises(EventDecodeError, match=r"^Not a upcasting.position event: field 'id'"):
         decode(data.replace(b'"id": "', b'"id": "x'))
 
 
@@ -149,7 +149,7 @@ def test_bytes_that_no_upcaster_can_mend() -> None:
     for broken, complaint in (
         (data[:-5], "invalid JSON"),
         (b"[]", "got \\[\\]"),
-        (data.replace(b"fixture.position", b"fixture.other"), "field 'type'"),
+        (data.replace(b"upcasting.position", b"fixture.other"), "field 'type'"),
     ):
         with pytest.raises(EventDecodeError, match=complaint):
             decode_as(Position, broken)
