@@ -276,8 +276,8 @@ def test_entries_whose_delivery_was_lost_on_the_way_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are pending with this consumer, which never got them."""
-    monkeypatch.setattr("streamatiq.broker.intake.COMPARE_S", 0.05)
-    monkeypatch.setattr("streamatiq.broker.intake.BLOCK_MS", 100)
+    monkeypatch.setattr("streamatiq.broker.reader.COMPARE_S", 0.05)
+    monkeypatch.setattr("streamatiq.broker.reader.BLOCK_MS", 100)
     receiving = make_broker(proxy.url)
     sending = make_broker()
     sending.declare_queue("default")

@@ -24,7 +24,7 @@ from streamatiq.broker.health import HealthReport, Problem
 from streamatiq.broker.health_reading import read_health
 
 #: A blocked read ends sooner, and a lost connection is noticed sooner.
-QUICK_READS = {**QUICK, "intake.BLOCK_MS": 300, "intake.MARGIN_S": 0.5}
+QUICK_READS = {**QUICK, "reader.BLOCK_MS": 300, "intake.MARGIN_S": 0.5}
 #: As QUICK_READS, but a connection that says nothing is believed for ever.
 TRUSTING = {**QUICK_READS, "intake.MARGIN_S": 1_000}
 #: Seconds without progress that are a problem here.

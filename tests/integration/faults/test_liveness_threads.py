@@ -29,7 +29,7 @@ def stuck() -> Iterator[threading.Event]:
 def working(monkeypatch: pytest.MonkeyPatch, bench: Bench, stuck: threading.Event) -> Bench:
     """A worker of two threads that has handled an event of `watched`."""
     # Asks for `monkeypatch` first, so that what is patched stays so until the worker has stopped.
-    monkeypatch.setattr("streamatiq.broker.intake.BLOCK_MS", 50)
+    monkeypatch.setattr("streamatiq.broker.reader.BLOCK_MS", 50)
     monkeypatch.setattr("streamatiq.broker.process.FLUSH_S", 0.2)
 
     @bench.on(Note, name="watched")
@@ -66,7 +66,7 @@ def _dies(*_: object, **__: object) -> None:
 
 @dies
 def test_an_intake_thread_that_has_died(working: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamatiq.broker.intake.Intake._block", _dies)
+    monkeypatch.setattr("streamatiq.broker.reader.Reader._block", _dies)
     working.logs.publish(note("unread"))
     problem = _problem(working)
     assert (problem.queue, problem.what) == (
@@ -78,7 +78,7 @@ def test_an_intake_thread_that_has_died(working: Bench, monkeypatch: pytest.Monk
 def test_an_intake_thread_that_stands_still(
     working: Bench, monkeypatch: pytest.MonkeyPatch, stuck: threading.Event
 ) -> None:
-    monkeypatch.setattr("streamatiq.broker.intake.Intake._block", lambda *_: stuck.wait(10))
+    monkeypatch.setattr("streamatiq.broker.reader.Reader._block", lambda *_: stuck.wait(10))
     working.logs.publish(note("unread"))
     problem = _problem(working)
     assert (problem.queue, problem.what) == ("watched", "there is room, and no read has ended")

@@ -93,6 +93,7 @@ def test_every_key_is_documented_with_its_type(
     client.set(log.shed, 1)
     client.set(log.filled, 1)
     client.set(keys.passed, 1)
+    client.set(keys.operator("0a1b"), 1)
     # A lane that was passed over; a message that was cancelled.
     client.set(bench.keys.queue("default").lane(Lane.LOW).passed, 1)
     bench.broker.cancel("default", "unknown")

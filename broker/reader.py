@@ -1,0 +1,317 @@
+"""The reading of one queue or subscription: fetches, blocking reads, comparisons, suspects.
+
+While there is room, `fetch` takes entries: those handed back or due first, then new ones. When
+nothing is there the reader blocks in XREADGROUP, with COUNT 1 and until the next parked entry is
+due, and what wakes it is handed on at once. `wake` streams are read beside the sources: a script
+that makes something due earlier, or hands entries back, adds to one of them, which wakes exactly
+one reader of the group.
+
+Not thread-safe: the intake's thread alone uses a `Reader`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from dramatiq.logging import get_logger
+
+from ..errors import CommandFailed
+from . import scripts
+from .blocking import blocking_read
+from .buffer import PAUSED, Buffer, Claimed
+from .cancelling import without_cancelled
+from .connections import Link
+from .groups import ensure_groups
+from .identity import Identity
+from .in_flight import InFlight
+from .keys import MemberKeys
+from .members import encode_reads
+from .scripts import DelayedKeys, Fetched
+from .sources import Source
+from .suspects import Suspects, Turn
+
+__all__ = ["BLOCK_MS", "Reader"]
+
+#: Longest wait for new entries, ms. What a lost wake-up costs at most.
+BLOCK_MS = 8_000
+#: Seconds between two comparisons of what the server counts as ours with what we hold; also the
+#: longest time without a fetch.
+COMPARE_S = 20.0
+#: Seconds until the second comparison, which decides, when the first one found something.
+DOUBT_S = 1.0
+#: Seconds that a blocking read waits, at least, if there was nothing to read when it began.
+QUIET_S = 0.0003
+#: Pending entries looked at in one comparison: more than one process holds.
+COMPARED = 1_000
+
+
+class Ended(Enum):
+    """How a blocking read ended."""
+
+    #: With entries, which are in the buffer.
+    ARRIVED = "arrived"
+    #: With a wake-up or an error: fetch.
+    WOKEN = "woken"
+    TIMED_OUT = "timed_out"
+
+
+class Reader:
+    """Reads one queue or subscription into a buffer.
+
+    Parameters:
+      name: The queue, or subscription.
+      sources: In the order in which they are read.
+      start: Entry id from which a new group reads: `$` (new entries only) or `0`.
+      delayed: Keys of a work queue's delayed messages; None for a subscription.
+      rotate: Whether the sources take turns in being first (partitions) or not (lanes).
+      members: Where this consumer says what it reads, before it reads.
+      identity: This process's consumer name.
+      in_flight: What this process holds.
+      hand_back: Takes entries that this process claimed without knowing, to hand them back.
+      drop: Takes messages that were cancelled, to settle them.
+      link: The connection.
+      buffer: Where entries go.
+      stopping: Set when nothing is to be read any more.
+      clock_ns: Wall clock, ns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        *,
+        start: str,
+        delayed: DelayedKeys | None,
+        rotate: bool,
+        members: MemberKeys,
+        identity: Identity,
+        in_flight: InFlight,
+        hand_back: Callable[[Sequence[Claimed]], None],
+        drop: Callable[[Sequence[Claimed]], None],
+        link: Link,
+        buffer: Buffer,
+        stopping: threading.Event,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self.logger = get_logger(__name__, type(self))
+        self.name = name
+        self.sources = list(sources)
+        #: Reads that have ended, with or without entries.
+        self.reads = 0
+        #: Why the last one failed; empty if it did not.
+        self.trouble = ""
+        self._start = start
+        self._delayed = delayed
+        self._rotate = rotate
+        self._members = members
+        self._identity = identity
+        self._enlisted: str | None = None
+        self._in_flight = in_flight
+        self._hand_back = hand_back
+        self._drop = drop
+        self._link = link
+        self._buffer = buffer
+        self._stopping = stopping
+        self._next_compare = 0.0
+        self._suspects = Suspects(in_flight)
+        self._clock_ns = clock_ns
+        self._passed_on_ms = 0
+
+    def begin(self) -> None:
+        """Makes the groups, on a new connection.
+
+        Raises:
+          BrokerError: The server cannot be reached or refused.
+        """
+        self._enlisted = None  # the server may have lost its memory
+        self._next_compare = 0.0
+        ensure_groups(self._link, self.sources, self._start)
+        # A group that was there and is not any more is made anew from the beginning: what was
+        # published meanwhile is not skipped.
+        self._start = "0"
+
+    def read(self) -> None:
+        """Waits for room, and fills it: one fetch, and where that finds nothing, blocking reads.
+
+        Raises:
+          BrokerError: The server cannot be reached or refused. What was claimed is found by the
+            comparison of pending entries.
+        """
+        room = self._buffer.wait_for_room()
+        if room == PAUSED:
+            self._hand_back(self._buffer.drain())
+            self._buffer.wait_for_resume()
+        if room <= 0:
+            return
+        self._in_flight.wait_for_turn()
+        consumer = self._identity.consumer
+        sources = self.sources
+        if consumer != self._enlisted:
+            # What was claimed under a name that is lost would run for nothing.
+            self._in_flight.remove([one.held for one in self._buffer.drain(unless=consumer)])
+            reads = encode_reads(sources)
+            self._link.run(scripts.enlist(self._members, consumer, self.name, reads))
+            self._enlisted = consumer
+        if time.monotonic() >= self._next_compare:
+            self._compare(consumer)
+        fetched = self._link.run(
+            scripts.fetch(
+                [source.keys for source in sources],
+                self._delayed,
+                group=sources[0].group,
+                consumer=consumer,
+                room=room,
+                passed_on_ms=self._passed_on_ms,
+                lanes=not self._rotate and len(sources) > 1,
+            )
+        )
+        self._passed_on_ms = fetched.next_due_ms or 0
+        taken = self._keep(sources, fetched, consumer)
+        if self._rotate and len(sources) > 1:
+            self.sources = [*sources[1:], sources[0]]
+        if fetched.error:
+            self._on_error(fetched.error, consumer)
+        else:
+            self._has_read()
+            if taken == 0 and fetched.next_due_ms != 0:
+                self._wait_for_entries(fetched, consumer)
+        if fetched.suspects:
+            self._run_suspects(consumer)
+
+    def _has_read(self) -> None:
+        self.reads += 1
+        self.trouble = ""
+
+    def _run_suspects(self, consumer: str) -> None:
+        turn = self._suspects.begin()
+        if turn is Turn.BESIDE:
+            self._take_suspect(consumer)
+        elif turn is Turn.ALONE:
+            try:
+                while not self._stopping.is_set() and self._take_suspect(consumer):
+                    if not self._suspects.harmless():
+                        return
+            finally:
+                self._suspects.end()
+
+    def _take_suspect(self, consumer: str) -> bool:
+        sources = self.sources
+        call = scripts.fetch(
+            [source.keys for source in sources],
+            self._delayed,
+            group=sources[0].group,
+            consumer=consumer,
+            room=1,
+            alone=True,
+        )
+        return self._keep(sources, self._link.run(call), consumer) > 0
+
+    def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
+        now_ns = self._clock_ns()
+        claimed: list[Claimed] = []
+        for block in fetched.blocks:
+            source = sources[block.source]
+            options = block.options or [None] * len(block.entries)
+            for (entry_id, fields), text in zip(block.entries, options, strict=True):
+                claimed.append(
+                    Claimed(source, consumer, entry_id, fields, text, now_ns, block.aged)
+                )
+        if fetched.dropped:
+            self.logger.info("%s: dropped %d cancelled messages.", self.name, fetched.dropped)
+        if claimed:
+            self._put(claimed, fetched.cancellations)
+        return len(claimed)
+
+    def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
+        """Into the buffer, but for what was cancelled."""
+        if cancellations and self._delayed is not None:
+            claimed, cancelled = without_cancelled(self._link, self._delayed.cancelled, claimed)
+            if cancelled:
+                self.logger.info("%s: dropped %d cancelled messages.", self.name, len(cancelled))
+                self._drop(cancelled)
+        if claimed:
+            self._buffer.put(claimed)
+
+    def _compare(self, consumer: str) -> None:
+        """Hands back what the server counts as ours and we do not hold: replies were lost."""
+        doubts = False
+        for source in self.sources:
+            pending = self._link.send(
+                "XPENDING", source.keys.entries, source.group, "-", "+", COMPARED, consumer
+            )
+            ids = [entry[0] for entry in pending]
+            lost, doubtful = self._in_flight.lost(source, consumer, ids)
+            doubts = doubts or doubtful
+            if lost:
+                self.logger.warning(
+                    "%s: %d entries were claimed by a read whose reply was lost; handed back.",
+                    source.name,
+                    len(lost),
+                )
+                self._hand_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
+        self._next_compare = time.monotonic() + (DOUBT_S if doubts else COMPARE_S)
+
+    def _wait_for_entries(self, fetched: Fetched, consumer: str) -> None:
+        """Waits for an entry, a wake-up, the next due time or the next comparison.
+
+        A blocking read that ends with nothing is repeated, with no more than a look at the due
+        times in between (a wake-up may have been lost): that is all that an idle queue costs.
+        """
+        until = self._next_compare
+        due_ms = None
+        if fetched.next_due_ms is not None:
+            due_ms = fetched.next_due_ms - fetched.now_ms
+        # Under a name that was fenced meanwhile nothing must be claimed any more.
+        while not self._stopping.is_set() and consumer == self._identity.consumer:
+            now = time.monotonic()
+            if due_ms is not None:
+                until = min(until, now + due_ms / 1000)
+            left_ms = int((until - now) * 1000) + 1
+            if now >= until:
+                return
+            ended = self._block(min(left_ms, BLOCK_MS), consumer)
+            if ended is Ended.ARRIVED and time.monotonic() - now > QUIET_S:
+                # What came after a wait has most likely nothing behind it; no fetch is needed.
+                if not self._buffer.has_room():
+                    return
+            elif ended is not Ended.TIMED_OUT:
+                return
+            elif time.monotonic() < until:
+                keys = [source.keys for source in self.sources]
+                due_ms = self._link.run(scripts.peek(keys, self._delayed))
+
+    def _block(self, block_ms: int, consumer: str) -> Ended:
+        """One blocking read."""
+        try:
+            cancelled = self._delayed.cancelled if self._delayed else None
+            arrival = blocking_read(self._link, self.sources, consumer, block_ms, cancelled)
+        except CommandFailed as error:
+            self._on_error(str(error), consumer)
+            return Ended.WOKEN
+        self._has_read()
+        if arrival is None:
+            return Ended.TIMED_OUT
+        now_ns = self._clock_ns()
+        claimed = [
+            Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns)
+            for one in arrival.entries
+        ]
+        if claimed and self._in_flight.someone_is_alone():
+            self._hand_back(claimed)
+            return Ended.WOKEN
+        if claimed:
+            self._put(claimed, arrival.cancellations)
+            return Ended.ARRIVED
+        return Ended.WOKEN
+
+    def _on_error(self, text: str, consumer: str) -> None:
+        if "FENCED" in text:
+            self._identity.fenced(consumer)
+        elif "NOGROUP" in text:
+            self.logger.warning("%s: a stream or group was deleted; making it anew.", self.name)
+            ensure_groups(self._link, self.sources, self._start)
+        elif "UNBLOCKED" not in text:
+            raise CommandFailed(f"Reading {self.name!r} failed: {text}")
