@@ -32,6 +32,7 @@ _WORDS = {
     "LANE": r"(?:high|normal|low)",
     "CONSUMER": r"\S+",
     "SLOT": r"[0-9a-f]+",
+    "TOKEN": r"[0-9a-f]+",
     "TYPE": r"[\w.]+",
 }
 
