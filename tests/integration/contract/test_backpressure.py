@@ -202,7 +202,7 @@ def test_a_lost_reply_of_a_partly_accepted_call_counts_the_same_and_stores_nothi
     assert proxy.cuts == 3
     assert (caught.value.accepted, caught.value.backlog) == (4, 5)
     assert numbers(client, broker) == [0, 1, 2, 3, 4]
-    # Wholly refused, and its reply lost: what is repeated finds no room that was made meanwhile.
+    # Wholly refused, and its reply lost.
     proxy.cut_reply(script("enqueue").sha.encode(), keep_bytes=keep_bytes)
     with pytest.raises(BacklogFull):
         act.send(10)
