@@ -17,7 +17,7 @@ from ..errors import EventDecodeError, EventDefinitionError, InvalidEvent, Schem
 from .event import Event
 from .problems import describe, fields_of, shown
 from .registry import event_class, known_class
-from .upcasting import lifted
+from .upcasting import lifted, name_of
 
 __all__ = ["decode", "decode_as", "encode"]
 
@@ -62,13 +62,15 @@ def decode_as(cls: type[E], data: bytes) -> E:
     return _decode_lifted(cls, *older)
 
 
-def _decode_lifted(cls: type[E], data: bytes, called: str) -> E:
-    """Return the event that an older one has become, or refuse it by that name."""
+def _decode_lifted(cls: type[E], data: bytes, stored_as: int) -> E:
+    """Return the event that one of an older version has become."""
     try:
         return cls.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]  # it validates to cls
     except ValidationError as error:
+        called = name_of(cls, from_json(data).get("id"), stored_as)
         raise EventDecodeError(describe(f"Not a {called}", error)) from None
     except Exception as error:
+        called = name_of(cls, from_json(data).get("id"), stored_as)
         raise _failed(cls, called, error) from error
 
 

@@ -22,7 +22,7 @@ from .problems import shown
 if TYPE_CHECKING:
     from .event import Event
 
-__all__ = ["Stored", "Upcast", "declared_upcasters", "lifted", "upcast"]
+__all__ = ["Stored", "Upcast", "declared_upcasters", "lifted", "name_of", "upcast"]
 
 #: An event as it stands on the wire: decoded JSON, so decimals are text and times are ints.
 Stored: TypeAlias = dict[str, Any]
@@ -110,8 +110,8 @@ def _wrong(cls: type[Event], version: int, other: Upcast | None) -> str | None:
     return None
 
 
-def lifted(cls: type[Event], data: bytes) -> tuple[bytes, str] | None:
-    """Return what some bytes would be under the present version, and what to call that event.
+def lifted(cls: type[Event], data: bytes) -> tuple[bytes, int] | None:
+    """Return what some bytes would be under the present version, and their own version.
 
     None where they are no event of an older version from which there is a way up: whatever is
     wrong with them, it is not for an upcaster to repair.
@@ -129,30 +129,48 @@ def lifted(cls: type[Event], data: bytes) -> tuple[bytes, str] | None:
     stored_as = found.get("v")
     if stored_as.__class__ is not int or stored_as not in cls.upcasters:
         return None
-    name = f"{cls.event_type} event {shown(found.get('id'))}"
     for version in range(stored_as, cls.schema_version):
-        found = _next(cls.upcasters[version], found, version, name)
-    called = f"{name}, upcast from version {stored_as} to {cls.schema_version}"
+        found = _next(cls, found, version)
     try:
-        return to_json(found), called
+        return to_json(found), stored_as
     except ValueError as error:  # pydantic-core's own error is one
-        raise EventDecodeError(f"Not a {called}: it is no JSON any more: {error}") from error
+        raise EventDecodeError(
+            f"Not a {name_of(cls, found.get('id'), stored_as)}: it is no JSON any more: {error}"
+        ) from error
 
 
-def _next(upcaster: Upcast, stored: Stored, version: int, name: str) -> Stored:
+def name_of(cls: type[Event], event_id: object, version: int) -> str:
+    """Return what to call an event that was brought up, in a message."""
+    return (
+        f"{cls.event_type} event {shown(event_id)}, upcast from version {version} "
+        f"to {cls.schema_version}"
+    )
+
+
+def _next(cls: type[Event], stored: Stored, version: int) -> Stored:
     """Return an event one version on."""
-    kept = {field: stored.get(field) for field in _KEPT}
-    who = f"{name}: upcaster {upcaster.__qualname__} from version {version} to {version + 1}"
+    upcaster = cls.upcasters[version]
+    kept = [stored.get(field) for field in _KEPT]
+    wrong, cause = "", None
     try:
         found = upcaster(stored)
-    except Exception as error:
-        raise EventDecodeError(f"{who} failed with {error!r}") from error
-    if not isinstance(found, dict):
-        raise EventDecodeError(f"{who} returned no dict, but {shown(found)}")
-    for field, value in kept.items():
-        if found.get(field) != value:
-            raise EventDecodeError(
-                f"{who} changed field {field!r}, which it must leave alone: "
+    except Exception as error:  # noqa: BLE001  # whatever it is, the event is refused with it
+        wrong, cause = f"failed with {error!r}", error
+    else:
+        if not isinstance(found, dict):
+            wrong = f"returned no dict, but {shown(found)}"
+        elif [found.get(field) for field in _KEPT] != kept:
+            field, value = next(
+                pair for pair in zip(_KEPT, kept, strict=True) if found.get(pair[0]) != pair[1]
+            )
+            wrong = (
+                f"changed field {field!r}, which it must leave alone: "
                 f"{shown(value)} became {shown(found.get(field))}"
             )
-    return {**found, "v": version + 1}
+    if wrong:
+        raise EventDecodeError(
+            f"{cls.event_type} event {shown(kept[_KEPT.index('id')])}: upcaster "
+            f"{upcaster.__qualname__} from version {version} to {version + 1} {wrong}"
+        ) from cause
+    found["v"] = version + 1
+    return found
