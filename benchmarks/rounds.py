@@ -1,7 +1,7 @@
 """The plan of a run: every case of every measure, each system in turn, round after round.
 
-Long measures are taken in the first round only; a measure that a system has no ability for is left
-out for that system.
+Long measures are taken in the first round only; a measure that gave up on a system is not repeated
+for it, and one that a system has no ability for is left out for it.
 
 Systems are interleaved within a case, and each round starts with another system, so that a machine
 that grows warm, or busy with something else, hits all of them alike.
@@ -60,7 +60,7 @@ class Sizes:
         concurrent_s: seconds that they would ideally take.
         endurance: messages for one worker to handle, times a system's share.
         idle_queues: numbers of queues of an idle worker.
-        idle_s: seconds with nothing to do.
+        idle_s: seconds with nothing to do, times a system's share; half of it with several queues.
         wake_ups: single messages to an idle worker.
         many_delayed: delayed messages that fill a queue, times a system's share.
         due_at_once: delayed messages that become due at one moment, times a system's share.
@@ -90,10 +90,10 @@ FULL = Sizes(
     concurrent_s=2.0,
     endurance=1_000_000,
     idle_s=60.0,
-    wake_ups=20,
+    wake_ups=12,
     many_delayed=1_000_000,
     due_at_once=100_000,
-    many_delayed_idle_s=15.0,
+    many_delayed_idle_s=12.0,
 )
 
 #: What `--quick` measures.
@@ -152,7 +152,10 @@ class Plan:
                 Concurrency(count, sizes.concurrent_s) for count in sizes.concurrent_threads
             ],
             "endurance": [Endurance(sizes.endurance)],
-            "idle": [Idle(count, sizes.idle_s, sizes.wake_ups) for count in sizes.idle_queues],
+            "idle": [
+                Idle(count, sizes.idle_s / min(count, 2), sizes.wake_ups)
+                for count in sizes.idle_queues
+            ],
             "many-delayed": [
                 ManyDelayed(sizes.many_delayed, sizes.due_at_once, sizes.many_delayed_idle_s)
             ],
@@ -197,17 +200,21 @@ def run_plan(plan: Plan, bench: Bench, say: Callable[[str], None]) -> Run:
             say(f"{system.name} cannot run: {failure}")
     systems = [system for system in plan.systems if system.name in abilities]
     samples: list[Sample] = []
+    given_up: set[tuple[str, str, str]] = set()
     for round_ in range(plan.rounds):
         shift = round_ % max(1, len(systems))
         for case in plan.cases():
             if case.once and round_ > 0:
                 continue
             for system in systems[shift:] + systems[:shift]:
-                if not case.needs <= abilities[system.name]:
+                key = (case.name, case.case, system.name)
+                if not case.needs <= abilities[system.name] or key in given_up:
                     continue
                 started = time.monotonic()
                 sample = _take(case, bench, system, round_)
                 samples.append(sample)
+                if sample.at_least:
+                    given_up.add(key)
                 took_s = time.monotonic() - started
                 say(f"[{round_ + 1}/{plan.rounds}] {_brief(sample)} ({took_s:.0f} s)")
     return Run(_machine(bench), plan.settings(), unavailable, samples)

@@ -21,6 +21,8 @@ class System:
             run for seconds, and rates over less than a second say little.
         long_share: its share of the messages of the long measures: a slow system would take many
             minutes for a million, and shows the same with fewer.
+        idle_share: its share of the seconds with nothing to do: what polls often is counted well
+            enough in less.
         promises_recovery: whether what a killed worker held is promised to be handled before the
             measure of recovery gives up.
     """
@@ -31,6 +33,7 @@ class System:
     by_dramatiq: bool
     drain_factor: int
     long_share: float = 1.0
+    idle_share: float = 1.0
     promises_recovery: bool = False
 
     def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
@@ -52,6 +55,7 @@ _ALL = (
         True,
         1,
         long_share=0.05,
+        idle_share=0.25,
     ),
     System(
         "streamatiq",

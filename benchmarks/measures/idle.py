@@ -29,7 +29,7 @@ _CALM_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """One worker process with `queues` queues and nothing to do for `seconds`."""
+    """One worker process with `queues` queues and nothing to do for `seconds` (times its share)."""
 
     queues: int
     seconds: float
@@ -48,7 +48,8 @@ class Idle:
             with stage.start_workers(1) as workers:
                 stage.warm_up(workers)
                 time.sleep(_CALM_S)
-                values: Values = {"commands_per_s": commands_per_s(stage, self.seconds)}
+                seconds = self.seconds * system.idle_share
+                values: Values = {"commands_per_s": commands_per_s(stage, seconds)}
                 with stage.load("paced", WARM_UP, self.wake_ups, _RATE_PER_S) as producer:
                     stage.wait(workers, lambda: stage.handled() == total, producer)
                 settled = stage.is_settled()
