@@ -1,8 +1,11 @@
-"""A worker that is killed by -9 is found within two seconds, at whatever age it dies."""
+"""A worker that is killed by -9 is found within two seconds, at whatever age it dies; one that
+falls silent within ten."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import statistics
 import threading
 import time
@@ -16,6 +19,13 @@ from tests.support import DramatiqWorkers, wait_until
 WITHIN_S = 2.0
 #: So that a process holds one entry at a time.
 ONE = {"dramatiq_queue_prefetch": "1"}
+#: All of the reclaimer's times, a fifth of what they are.
+FIFTH = {
+    "heartbeat.BEAT_S": 0.6,
+    "heartbeat.LEASE_S": 1.0,
+    "reclaimer.SILENCE_S": 1.8,
+    "reclaimer.TOUCH_S": 1.2,
+}
 
 
 def _holds(fleet: Fleet, numbers: range) -> None:
@@ -74,3 +84,45 @@ def test_a_worker_that_dies_young_is_found_within_two_seconds(
         f" p50 {statistics.median(recovered_s):.2f} s, max {max(recovered_s):.2f} s"
     )
     assert max(recovered_s) < WITHIN_S
+
+
+SOAK = [pytest.mark.soak, pytest.mark.timeout(120)]
+
+
+@pytest.mark.parametrize(
+    ("constants", "within_s", "stopped"),
+    [
+        # A fifth, and half a second that the machine may take.
+        (FIFTH, 10.0 / 5 + 0.5, "the reclaimer"),
+        pytest.param({}, 10.0, "the reclaimer", marks=SOAK),
+        pytest.param({}, 10.0, "another", marks=SOAK),
+    ],
+)
+def test_what_a_silent_host_held_runs_elsewhere_within_ten_seconds(
+    fleet: Fleet, figures: list[str], constants: dict[str, float], within_s: float, stopped: str
+) -> None:
+    """A stopped process keeps its connections, as a host does that has lost its power."""
+    with (
+        fleet.workers(threads=1, env=ONE, constants=constants) as first,
+        fleet.workers(threads=1, env=ONE, constants=constants) as second,
+    ):
+        _holds(fleet, range(2))
+        # Long enough for either to judge the other.
+        threading.Event().wait(within_s)
+        leader = wait_until(lambda: fleet.client.get(fleet.broker.keys.members.lease))
+        leads = f":{first.worker_pids[0]}:".encode() in leader
+        victim, keeper = (
+            (first, second) if leads == (stopped == "the reclaimer") else (second, first)
+        )
+        os.kill(victim.worker_pids[0], signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        for number in range(2):
+            (fleet.directory / f"gate{number}").touch()
+        wait_until(lambda: len(fleet.effects()) == 2, within_s + 5)
+        silent_s = time.monotonic() - stopped_at
+        assert fleet.pids() == {keeper.worker_pids[0]}
+        assert set(fleet.effects().values()) == {1}
+        victim.kill()
+        keeper.kill()
+    figures.append(f"SIGSTOP of {stopped}: what it held ran elsewhere after {silent_s:.2f} s")
+    assert silent_s < within_s
