@@ -132,9 +132,11 @@ class ConsumingProcess:
         return HealthReport([health], problems)
 
     def stop_reading(self, worker: Worker | None = None) -> None:
-        """Stops all intakes and hands back, at once, all that no thread has begun to run."""
+        """Stops intakes, those of `worker` or all, and hands back, at once, all that no thread has
+        begun to run."""
         with self._lock:
-            intakes, self._intakes = self._intakes, {}
+            names = set(self._intakes) if worker is None else set(worker.consumers)
+            intakes = {name: self._intakes.pop(name) for name in names & set(self._intakes)}
         left: list[tuple[Intake | None, list[Any]]] = [
             (intake, intake.stop()) for intake in intakes.values()
         ]

@@ -120,6 +120,8 @@ class RedisStreamsBroker(QueueBroker):
                     "Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True
                 )
         if signal == "worker_shutdown" and self._process is not None:
+            # Again: a consumer that was only starting when the stop began has begun to read since.
+            self._process.stop_reading(args[0])
             self._process.flush()
 
     # -- declaring -----------------------------------------------------------------------------

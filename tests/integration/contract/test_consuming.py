@@ -309,3 +309,48 @@ def test_a_consumers_name_holds_the_process_that_reads(
     infos: Any = client.xinfo_consumers(delivery.source.keys.entries, "default")
     (name,) = [info["name"].decode() for info in infos if info["pending"]]
     assert name.split(":")[1] == str(os.getpid())
+
+
+def test_what_is_claimed_after_the_stop_has_begun_is_handed_back(
+    make_broker: MakeBroker, start_worker: StartWorker
+) -> None:
+    """By a consumer thread that was only starting then."""
+    broker, other = make_broker(), make_broker()
+    ran: dict[RedisStreamsBroker, list[int]] = {broker: [], other: []}
+    for one, numbers in ran.items():
+        dramatiq.actor(numbers.append, broker=one, actor_name="act")
+
+    class LateConsumer(dramatiq.Middleware):
+        def before_worker_shutdown(self, broker: Any, worker: dramatiq.Worker) -> None:
+            for number in range(3):
+                broker.get_actor("act").send(number)
+            assert next(broker.consume("default", prefetch=4, timeout=5_000)) is not None
+
+    broker.add_middleware(LateConsumer())
+    worker = start_worker(broker)
+    broker.get_actor("act").send(-1)
+    wait_until(lambda: ran[broker] == [-1])  # its own consumer has started
+    worker.stop()
+    start_worker(other, threads=1)
+    # The first one is in the late consumer's hands; Dramatiq hands back what those hold.
+    wait_until(lambda: ran[other] == [1, 2], what=lambda: f"{ran}")
+
+
+def test_stopping_one_worker_leaves_the_others_of_its_process_reading(
+    broker: RedisStreamsBroker, start_worker: StartWorker
+) -> None:
+    ran: list[str] = []
+    for name in ("first", "second"):
+
+        @dramatiq.actor(broker=broker, queue_name=name, actor_name=name)
+        def act(what: str) -> None:
+            ran.append(what)
+
+    stopped = start_worker(broker, queues={"first"})
+    start_worker(broker, queues={"second"})
+    broker.get_actor("first").send("first")
+    wait_until(lambda: ran == ["first"])
+    stopped.stop()
+    broker.get_actor("second").send("second")
+    broker.join("second", timeout=5_000)
+    assert ran == ["first", "second"]
