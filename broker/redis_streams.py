@@ -328,6 +328,7 @@ class RedisStreamsBroker(QueueBroker):
             raise SystemExit(3) from None
 
     def _stop_reading(self, worker: Worker) -> None:
-        self._worker = None
+        if self._worker is worker:
+            self._worker = None
         if self._process is not None:
             self._process.stop_reading(worker)
