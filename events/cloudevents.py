@@ -131,11 +131,10 @@ def from_cloudevent(cloudevent: Mapping[str, Any], *, type_prefix: str = "") -> 
       SchemaVersionError: Its version is newer than the code, or has no upcaster.
       UnknownEventType: No class is registered for the type.
     """
-    given = {name: value for name, value in cloudevent.items() if value is not None}
-    who = f"CloudEvent {shown(given.get('id'))} of {shown(given.get('source'))}"
+    who = f"CloudEvent {shown(cloudevent.get('id'))} of {shown(cloudevent.get('source'))}"
     try:
-        cls, fields = _envelope(given, type_prefix)
-        payload = _payload(cloudevent, given)
+        cls, fields = _envelope(cloudevent, type_prefix)
+        payload = _payload(cloudevent)
         shared = sorted(payload.keys() & _ENVELOPE)
         if shared:
             raise ValueError(f"'data' holds {shared[0]!r}, which is no field of a payload")
@@ -165,7 +164,7 @@ def _trace_attributes(trace: Mapping[str, str]) -> dict[str, str]:
 
 
 def _text(given: Mapping[str, Any], name: str) -> str | None:
-    """Return an attribute that is text, or None where it is absent."""
+    """Return an attribute that is text, or None where it is absent or null, which is the same."""
     value = given.get(name)
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"attribute {name!r}: give text that is not empty, got {shown(value)}")
@@ -248,17 +247,15 @@ def _inexact(text: str | None) -> dict[str, Any]:
     return fields
 
 
-def _payload(cloudevent: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _payload(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload's fields; none where there is no data."""
     media_type = _text(given, "datacontenttype") or "application/json"
     if not is_json(media_type):
         raise ValueError(f"attribute 'datacontenttype' is no JSON: got {shown(media_type)}")
     encoded = _text(given, "data_base64")
-    if encoded is not None and "data" in cloudevent:
+    if encoded is not None and "data" in given:
         raise ValueError("both 'data' and 'data_base64' are there; one of them is too many")
-    data = (
-        cloudevent.get("data", {}) if encoded is None else _parsed("'data_base64'", _bytes(encoded))
-    )
+    data = given.get("data", {}) if encoded is None else _parsed("'data_base64'", _bytes(encoded))
     if not isinstance(data, Mapping):
         raise ValueError(f"'data' is no JSON object of the payload's fields: got {shown(data)}")
     return dict(data)
