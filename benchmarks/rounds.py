@@ -55,7 +55,8 @@ class Sizes:
         delayed: messages with a delay.
         delayed_processes: numbers of worker processes to deliver them with.
         kill_after_s: seconds of load before a worker is killed.
-        give_up_s: seconds after which its messages are not waited for any longer.
+        give_up_s: seconds after which its messages, or those that are due, are not waited for any
+            longer.
         concurrent_threads: numbers of threads with handlers that sleep.
         concurrent_s: seconds that they would ideally take.
         endurance: messages for one worker to handle, times a system's share.
@@ -157,7 +158,12 @@ class Plan:
                 for count in sizes.idle_queues
             ],
             "many-delayed": [
-                ManyDelayed(sizes.many_delayed, sizes.due_at_once, sizes.many_delayed_idle_s)
+                ManyDelayed(
+                    sizes.many_delayed,
+                    sizes.due_at_once,
+                    sizes.many_delayed_idle_s,
+                    sizes.give_up_s,
+                )
             ],
         }
         return [case for name in MEASURES if name in self.measures for case in cases[name]]

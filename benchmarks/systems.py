@@ -23,8 +23,8 @@ class System:
             minutes for a million, and shows the same with fewer.
         idle_share: its share of the seconds with nothing to do: what polls often is counted well
             enough in less.
-        promises_recovery: whether what a killed worker held is promised to be handled before the
-            measure of recovery gives up.
+        in_time: whether it promises to handle what a killed worker held, and delayed messages that
+            are due, before a measure gives up: what is not handled then is lost.
     """
 
     name: str
@@ -34,7 +34,7 @@ class System:
     drain_factor: int
     long_share: float = 1.0
     idle_share: float = 1.0
-    promises_recovery: bool = False
+    in_time: bool = False
 
     def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
         """Return the commands that start its worker processes."""
@@ -63,7 +63,7 @@ _ALL = (
         "benchmarks.apps.streamatiq_actor",
         True,
         4,
-        promises_recovery=True,
+        in_time=True,
     ),
     System(
         "streamatiq-on",
@@ -71,7 +71,7 @@ _ALL = (
         "benchmarks.apps.streamatiq_on",
         True,
         4,
-        promises_recovery=True,
+        in_time=True,
     ),
 )
 

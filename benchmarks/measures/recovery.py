@@ -68,7 +68,7 @@ class Recovery:
             if not in_time:
                 values["recovery_s"] = self.give_up_s
             ended = total - list(stage.ledger.done).count(0)
-            must = in_time or system.promises_recovery
+            must = in_time or system.in_time
             return Sample(
                 round=round_,
                 system=system.name,

@@ -106,7 +106,7 @@ def test_a_kill_that_interrupts_nothing_shows_nothing(ledger: Ledger) -> None:
 
 def test_growth_compares_the_last_tenth_with_the_first() -> None:
     readings = [(n, 50_000_000 + (20_000_000 if n >= 900 else 0)) for n in range(0, 1_001, 20)]
-    readings[0] = (0, 10_000_000)  # still filling its caches
+    readings[:1] = [(n, 10_000_000) for n in range(10)]  # still filling its caches
 
     found = growth(readings, 0, 1_000)
     assert found["worker_growth"] == pytest.approx(1.4)
@@ -126,7 +126,15 @@ def test_the_due_rate_counts_from_the_due_time_to_the_last_handler(ledger: Ledge
     fill(ledger.scheduled, 0, 1_000 * MS, 1_000 * MS, 1_000 * MS)
     fill(ledger.handled, 5_000 * MS, 1_100 * MS, 2_500 * MS, 1_200 * MS)
 
-    assert due_rate(ledger, 1, 4) == pytest.approx(2.0)
+    assert due_rate(ledger, 1, 4, given_up_ns=0) == pytest.approx(2.0)
+
+
+def test_the_due_rate_of_what_was_given_up_counts_to_that_moment(ledger: Ledger) -> None:
+    fill(ledger.scheduled, 0, 1_000 * MS, 1_000 * MS, 1_000 * MS)
+    fill(ledger.handled, 5_000 * MS, 1_100 * MS)
+
+    assert due_rate(ledger, 1, 4, given_up_ns=3_000 * MS) == pytest.approx(0.5)
+    assert due_rate(ledger, 2, 4, given_up_ns=3_000 * MS) == 0
 
 
 #: Each measure once. Side by side: they mostly wait, and nobody looks at how fast anything is. Most
@@ -140,7 +148,7 @@ TINY: list[list[tuple[Measure, str]]] = [
     [
         (Delays(10, 1), "streamatiq"),
         (Idle(3, 0.2, 2), "redisbroker"),
-        (ManyDelayed(1_000, 200, 0.2), "redisbroker"),
+        (ManyDelayed(1_000, 200, 0.2, 20.0), "redisbroker"),
     ],
 ]
 
@@ -155,7 +163,7 @@ MORE: list[tuple[Measure, str]] = [
     (Idle(1, 0.2, 2), "redisbroker"),
     (Idle(3, 0.2, 2), "streamatiq-on"),
     (Idle(3, 0.2, 2), "streamatiq"),
-    (ManyDelayed(1_000, 200, 0.2), "streamatiq"),
+    (ManyDelayed(1_000, 200, 0.2, 20.0), "streamatiq"),
 ]
 
 
@@ -207,3 +215,13 @@ def test_a_recovery_that_takes_too_long_is_given_up(server: EmbeddedServer, tmp_
     assert sample.at_least == ["recovery_s"]
     assert sample.values["recovery_s"] == 0.2
     assert sample.lost == 0  # not waited for, so not said to be lost
+
+
+@pytest.mark.soak
+def test_due_messages_that_wait_for_too_long_are_given_up(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """RedisBroker's worker takes no more into its memory while later ones fill it."""
+    sample = take(ManyDelayed(200_000, 400, 0.3, 2.0), "redisbroker", server, tmp_path)
+
+    assert (sample.values["due_per_s"], sample.handled, sample.lost) == (0, None, 0)
