@@ -91,6 +91,7 @@ class Command:
     Parameters:
       run: Does it.
       least: Fewest arguments, without its name.
+      most: Most of them; None: any number.
       writes: It may change data.
       grows: It is refused when memory is full.
     """
@@ -98,8 +99,13 @@ class Command:
     name: str
     run: Handler
     least: int
+    most: int | None
     writes: bool
     grows: bool
+
+    def takes(self, count: int) -> bool:
+        """Whether it may have so many arguments."""
+        return self.least <= count and (self.most is None or count <= self.most)
 
     def __call__(self, store: Store, words: list[bytes]) -> Reply:
         """Runs it with its arguments.
@@ -107,7 +113,7 @@ class Command:
         Raises:
           CommandError: It was refused.
         """
-        if len(words) < self.least:
+        if not self.takes(len(words)):
             raise CommandError(f"ERR wrong number of arguments for '{self.name}' command")
         reply = self.run(store, Args(words))
         if self.writes and reply is not NULL_ARRAY:
@@ -119,12 +125,18 @@ _known: dict[bytes, Command] = {}
 
 
 def command(
-    name: str, *, least: int = 1, writes: bool = False, grows: bool = False
+    name: str,
+    *,
+    least: int = 1,
+    exact: int | None = None,
+    writes: bool = False,
+    grows: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Enters a function into the table."""
+    fewest = least if exact is None else exact
 
     def enter(run: Handler) -> Handler:
-        _known[name.upper().encode()] = Command(name, run, least, writes or grows, grows)
+        _known[name.upper().encode()] = Command(name, run, fewest, exact, writes or grows, grows)
         return run
 
     return enter

@@ -34,7 +34,7 @@ def hmset(store: Store, args: Args) -> Reply:
     return OK
 
 
-@command("hsetnx", least=3, grows=True)
+@command("hsetnx", exact=3, grows=True)
 def hsetnx(store: Store, args: Args) -> Reply:
     fields = store.make(args.take(), Hash)
     name, value = args.take(), args.take()
@@ -44,7 +44,7 @@ def hsetnx(store: Store, args: Args) -> Reply:
     return 1
 
 
-@command("hincrby", least=3, grows=True)
+@command("hincrby", exact=3, grows=True)
 def hincrby(store: Store, args: Args) -> Reply:
     key, name, amount = args.take(), args.take(), args.integer()
     found = store.find(key, Hash) or Hash()
@@ -53,7 +53,7 @@ def hincrby(store: Store, args: Args) -> Reply:
     return total
 
 
-@command("hget", least=2)
+@command("hget", exact=2)
 def hget(store: Store, args: Args) -> Reply:
     return _find(store, args).get(args.take())
 
@@ -64,27 +64,27 @@ def hmget(store: Store, args: Args) -> Reply:
     return [fields.get(name) for name in args.rest()]
 
 
-@command("hgetall")
+@command("hgetall", exact=1)
 def hgetall(store: Store, args: Args) -> Reply:
     return [part for pair in _find(store, args).items() for part in pair]
 
 
-@command("hkeys")
+@command("hkeys", exact=1)
 def hkeys(store: Store, args: Args) -> Reply:
     return list(_find(store, args))
 
 
-@command("hvals")
+@command("hvals", exact=1)
 def hvals(store: Store, args: Args) -> Reply:
     return list(_find(store, args).values())
 
 
-@command("hlen")
+@command("hlen", exact=1)
 def hlen(store: Store, args: Args) -> Reply:
     return len(_find(store, args))
 
 
-@command("hexists", least=2)
+@command("hexists", exact=2)
 def hexists(store: Store, args: Args) -> Reply:
     fields = _find(store, args)
     return int(args.take() in fields)

@@ -9,7 +9,7 @@ from .replies import OK, CommandError, Reply, Status
 from .store import Store
 
 
-@command("type")
+@command("type", exact=1)
 def type_(store: Store, args: Args) -> Reply:
     return Status(store.kind(args.take()))
 
@@ -25,7 +25,7 @@ def delete(store: Store, args: Args) -> Reply:
     return sum(store.value(key) is not None and store.delete(key) for key in args.rest())
 
 
-@command("rename", least=2, writes=True)
+@command("rename", exact=2, writes=True)
 def rename(store: Store, args: Args) -> Reply:
     old, new = args.take(), args.take()
     value = store.value(old)
@@ -66,7 +66,7 @@ def pexpire(store: Store, args: Args) -> Reply:
     return _expire(store, args, 1)
 
 
-@command("persist", writes=True)
+@command("persist", exact=1, writes=True)
 def persist(store: Store, args: Args) -> Reply:
     key = args.take()
     if store.value(key) is None or store.expires_ms(key) is None:
@@ -75,7 +75,7 @@ def persist(store: Store, args: Args) -> Reply:
     return 1
 
 
-@command("pttl")
+@command("pttl", exact=1)
 def pttl(store: Store, args: Args) -> Reply:
     key = args.take()
     if store.value(key) is None:
@@ -84,7 +84,7 @@ def pttl(store: Store, args: Args) -> Reply:
     return -1 if expires_ms is None else expires_ms - store.now_ms
 
 
-@command("ttl")
+@command("ttl", exact=1)
 def ttl(store: Store, args: Args) -> Reply:
     left_ms = pttl(store, args)
     return left_ms if left_ms < 0 else (left_ms + 500) // 1000
@@ -96,7 +96,7 @@ def _matching(store: Store, pattern: bytes) -> list[bytes]:
     return [key for key in store.all_keys() if fnmatchcase(key.decode("latin-1"), wanted)]
 
 
-@command("keys")
+@command("keys", exact=1)
 def keys(store: Store, args: Args) -> Reply:
     return _matching(store, args.take())
 
@@ -116,7 +116,7 @@ def scan(store: Store, args: Args) -> Reply:
     return [b"0", [key for key in found if kind is None or store.kind(key) == kind]]
 
 
-@command("dbsize", least=0)
+@command("dbsize", exact=0)
 def dbsize(store: Store, args: Args) -> Reply:
     return len(store.all_keys())
 
@@ -131,7 +131,7 @@ def flush(store: Store, args: Args) -> Reply:
 # -- strings -----------------------------------------------------------------------------------
 
 
-@command("get")
+@command("get", exact=1)
 def get(store: Store, args: Args) -> Reply:
     return store.find(args.take(), bytes)
 
@@ -170,22 +170,22 @@ def set_(store: Store, args: Args) -> Reply:
     return old if want_old else OK
 
 
-@command("strlen")
+@command("strlen", exact=1)
 def strlen(store: Store, args: Args) -> Reply:
     return len(store.find(args.take(), bytes) or b"")
 
 
-@command("incr", grows=True)
+@command("incr", exact=1, grows=True)
 def incr(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), 1)
 
 
-@command("incrby", least=2, grows=True)
+@command("incrby", exact=2, grows=True)
 def incrby(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), args.integer())
 
 
-@command("decr", grows=True)
+@command("decr", exact=1, grows=True)
 def decr(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), -1)
 
@@ -197,6 +197,6 @@ def _add(store: Store, key: bytes, amount: int) -> int:
     return total
 
 
-@command("time", least=0)
+@command("time", exact=0)
 def time(store: Store, args: Args) -> Reply:
     return [b"%d" % part for part in divmod(store.now_us, 1_000_000)]

@@ -119,7 +119,7 @@ class Scripts:
         """
         script = self._known.get(sha.lower())
         if script is None:
-            raise CommandError("NOSCRIPT No matching script. Please use EVAL.")
+            raise CommandError("NOSCRIPT No matching script.")
         if self.full and not script.may_grow and not script.reads_only:
             raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
         self._running = script
@@ -131,14 +131,8 @@ class Scripts:
             self._running = None
         if done:
             return self._reply(result)
-        if self._is_table(result):
-            text, line = result[b"err"], result[b"line"] or 0
-            raise CommandError(
-                b"%s script: %s, on @user_script:%d." % (text, script.sha.encode(), line)
-            )
-        raise CommandError(
-            b"ERR %s script: %s, on @user_script." % (_text(result), script.sha.encode())
-        )
+        where = b" script: %s, on @user_script:%d." % (script.sha.encode(), result[b"line"])
+        raise CommandError(result[b"err"] + where)
 
     # -- what scripts call ---------------------------------------------------------------------
 
@@ -151,6 +145,8 @@ class Scripts:
             wanted = known(words[0])
             if wanted.writes and script.reads_only:
                 raise CommandError("ERR Write commands are not allowed from read-only scripts.")
+            if not wanted.takes(len(words) - 1):
+                raise CommandError("ERR Wrong number of args calling command from script")
             return self._to_lua(wanted(self._store, list(words[1:])))
         except CommandError as error:
             return self._lua.table_from({b"err": error.text})
@@ -208,7 +204,3 @@ class Scripts:
 
 def _sha1(text: bytes) -> bytes:
     return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-
-
-def _text(error: Any) -> bytes:
-    return error if isinstance(error, bytes) else str(error).encode()

@@ -1,9 +1,9 @@
 -- What the server offers to scripts: redis.*, cjson.*, KEYS, ARGV; globals cannot be made.
 -- ARGS  dispatch(command, arguments...): a reply; encode(value): JSON; decode(JSON): a value;
 --       null: what stands for JSON's null; sha1(text): its digest
--- Returns run(function, keys, argv): true and the script's result, or false and its error.
+-- Returns run(function, keys, argv): true and the script's result, or false and {err, line}.
 local dispatch, encode, decode, null, sha1 = ...
-local type, select, error, pcall, tostring = type, select, error, pcall, tostring
+local type, select, error, xpcall, tostring = type, select, error, xpcall, tostring
 local format, unpack, getinfo = string.format, unpack, debug.getinfo
 
 local function invoke(...)
@@ -15,7 +15,7 @@ local function invoke(...)
     if kind == 'number' then
       args[i] = format('%.17g', args[i])
     elseif kind ~= 'string' then
-      return {err = 'ERR Lua redis lib command arguments must be strings or integers'}
+      return {err = 'ERR Command arguments must be strings or integers'}
     end
   end
   return dispatch(unpack(args, 1, n))
@@ -30,10 +30,7 @@ local redis = {
 
 function redis.call(...)
   local reply = invoke(...)
-  if type(reply) == 'table' and reply.err then
-    reply.line = getinfo(2, 'l').currentline
-    error(reply, 0)
-  end
+  if type(reply) == 'table' and reply.err then error(reply, 0) end
   return reply
 end
 
@@ -66,8 +63,19 @@ setmetatable(world, {
   __newindex = function() error('Attempt to modify a readonly table', 2) end,
 })
 
+-- An error with the line of the script where it was met.
+local function located(problem)
+  if type(problem) ~= 'table' then problem = {err = 'ERR ' .. tostring(problem)} end
+  local level, at = 2, nil
+  repeat
+    at = getinfo(level, 'Sl')
+    level = level + 1
+  until not at or at.source == '@user_script'
+  return {err = problem.err or 'ERR unknown error', line = at and at.currentline or 0}
+end
+
 return function(script, keys, argv)
   rawset(world, 'KEYS', keys)
   rawset(world, 'ARGV', argv)
-  return pcall(setfenv(script, world))
+  return xpcall(setfenv(script, world), located)
 end

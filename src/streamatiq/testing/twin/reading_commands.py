@@ -9,7 +9,7 @@ from .entry_ids import parsed
 from .group_commands import no_group
 from .replies import NULL_ARRAY, CommandError, Reply
 from .store import Store
-from .stream import MAX_ID, Group, Id, Stream
+from .stream import MAX_ID, ZERO, Group, Id, Stream
 from .stream_commands import entry
 
 __all__ = ["blocking_ms", "pinned"]
@@ -135,7 +135,9 @@ def _unread(store: Store, group: Group, read: _Read, stream: Stream) -> list[Rep
     consumer = group.consumer(read.consumer, now_ms)
     entries = _after(stream, group.last_id, read.count)
     for entry_id, _ in entries:
-        if group.entries_read is not None and not stream.has_holes(group.last_id):
+        first = stream.entries.first or ZERO
+        whole = group.last_id >= first and not stream.has_holes(group.last_id)
+        if group.entries_read is not None and whole:
             group.entries_read += 1
         else:
             group.entries_read = stream.position(entry_id)

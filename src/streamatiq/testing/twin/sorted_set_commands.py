@@ -36,12 +36,10 @@ def zadd(store: Store, args: Args) -> Reply:
     words = args.rest()
     if not words or len(words) % 2:
         raise CommandError(SYNTAX)
-    if b"NX" in options and options & {b"XX", b"GT", b"LT"}:
-        raise CommandError(
-            "ERR XX and NX options at the same time are not compatible"
-            if b"XX" in options
-            else "ERR GT, LT, and/or NX options at the same time are not compatible"
-        )
+    if options >= {b"NX", b"XX"}:
+        raise CommandError("ERR XX and NX options at the same time are not compatible")
+    if len(options & {b"NX", b"GT", b"LT"}) > 1:
+        raise CommandError("ERR GT, LT, and/or NX options at the same time are not compatible")
     pairs = [(number(score), member) for score, member in zip(words[::2], words[1::2], strict=True)]
     members = store.make(key, SortedSet)
     added = changed = 0
@@ -63,7 +61,7 @@ def zadd(store: Store, args: Args) -> Reply:
     return added + changed if b"CH" in options else added
 
 
-@command("zincrby", least=3, grows=True)
+@command("zincrby", exact=3, grows=True)
 def zincrby(store: Store, args: Args) -> Reply:
     key, amount, member = args.take(), number(args.take()), args.take()
     members = store.make(key, SortedSet)
@@ -81,12 +79,12 @@ def zrem(store: Store, args: Args) -> Reply:
     return gone
 
 
-@command("zcard")
+@command("zcard", exact=1)
 def zcard(store: Store, args: Args) -> Reply:
     return len(_find(store, args))
 
 
-@command("zscore", least=2)
+@command("zscore", exact=2)
 def zscore(store: Store, args: Args) -> Reply:
     score = _find(store, args).scores.get(args.take())
     return None if score is None else shown(score)
@@ -187,7 +185,7 @@ def zrevrangebyscore(store: Store, args: Args) -> Reply:
     return _range(store, args, by_score=True, backwards=True)
 
 
-@command("zcount", least=3)
+@command("zcount", exact=3)
 def zcount(store: Store, args: Args) -> Reply:
     members = _find(store, args)
     return len(_by_score(members, args.take(), args.take()))
@@ -204,12 +202,12 @@ def _remove(store: Store, args: Args, *, by_score: bool) -> Reply:
     return len(found)
 
 
-@command("zremrangebyscore", least=3, writes=True)
+@command("zremrangebyscore", exact=3, writes=True)
 def zremrangebyscore(store: Store, args: Args) -> Reply:
     return _remove(store, args, by_score=True)
 
 
-@command("zremrangebyrank", least=3, writes=True)
+@command("zremrangebyrank", exact=3, writes=True)
 def zremrangebyrank(store: Store, args: Args) -> Reply:
     return _remove(store, args, by_score=False)
 

@@ -85,7 +85,7 @@ def xtrim(store: Store, args: Args) -> Reply:
     return trim.apply(stream) if stream else 0
 
 
-@command("xlen")
+@command("xlen", exact=1)
 def xlen(store: Store, args: Args) -> Reply:
     stream = store.find(args.take(), Stream)
     return len(stream.entries) if stream else 0

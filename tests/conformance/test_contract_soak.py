@@ -1,0 +1,24 @@
+"""The slower half of `test_contract`."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conformance.adopting import tests_of
+
+pytestmark = pytest.mark.soak
+
+globals().update(
+    tests_of(
+        "contract.test_cancelling",
+        "contract.test_consuming",
+        "contract.test_declaring",
+        "contract.test_lost_retries",
+        "contract.test_middleware",
+        "contract.test_order",
+        "contract.test_workers",
+        "logs.test_dead_letters",
+        "logs.test_declaring",
+        "logs.test_key_types",
+        "logs.test_retries",
+    )
+)
