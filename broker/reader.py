@@ -33,13 +33,13 @@ from .scripts import DelayedKeys, Fetched
 from .sources import Source
 from .suspects import Suspects, Turn
 
-__all__ = ["BLOCK_MS", "Reader"]
+__all__ = ["BLOCK_MS", "Ended", "Reader"]
 
 #: Longest wait for new entries, ms. What a lost wake-up costs at most.
 BLOCK_MS = 8_000
 #: Seconds between two comparisons of what the server counts as ours with what we hold; also the
-#: longest time without a fetch.
-COMPARE_S = 20.0
+#: longest time without a fetch. A reply that is lost with its connection is looked for at once.
+COMPARE_S = 60.0
 #: Seconds until the second comparison, which decides, when the first one found something.
 DOUBT_S = 1.0
 #: Seconds that a blocking read waits, at least, if there was nothing to read when it began.

@@ -46,7 +46,7 @@ def _entry(
     try:
         event = decode_as(cls, fields.get(b"d", b""))
     except EventDecodeError as error:
-        raise EventDecodeError(
+        raise type(error)(
             f"Entry {entry_id.decode()} of {key} is no {cls.__name__}: {error}"
         ) from error
     return LogEntry(event, part, entry_id.decode(), int(fields.get(b"a", b"0")))

@@ -20,6 +20,7 @@ __all__ = [
     "one_letter",
     "overview_json",
     "overview_lines",
+    "plain",
     "said",
     "when",
 ]

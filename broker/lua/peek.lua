@@ -3,6 +3,7 @@
 -- KEYS  1..n ZSETs of due times, ms
 -- Returns milliseconds from now, 0 if one is due, -1 if none waits.
 --@include _time.lua
+if redis.call('EXISTS', unpack(KEYS)) == 0 then return -1 end
 local _, now_ms = server_time()
 local next_due
 for i = 1, #KEYS do

@@ -13,18 +13,18 @@ from tests.integration.faults.servers import PrivateServer
 from tests.support import wait_until
 
 #: Commands a second: of a process, and of each queue that it reads (one of them a work queue).
-PROCESS, QUEUE = 3.0, 1.6
-#: All intervals, a tenth of what they are.
-TENTH = {
-    "heartbeat.BEAT_S": 0.3,
-    "heartbeat.LEASE_S": 0.5,
-    "reclaimer.SILENCE_S": 3.0,  # more than its tenth: this is no test of deaths
-    "reclaimer.LOOK_S": 0.1,
-    "reclaimer.BELIEVE_S": 0.05,
-    "reclaimer.SWEEP_S": 6.0,
-    "arrivals.BLOCK_MS": 1_000,
-    "reader.BLOCK_MS": 800,
-    "reader.COMPARE_S": 2.0,
+PROCESS, QUEUE = 3.0, 1.0
+#: All intervals, a twentieth of what they are.
+SHORT = {
+    "heartbeat.BEAT_S": 0.15,
+    "heartbeat.LEASE_S": 0.25,
+    "reclaimer.SILENCE_S": 3.0,  # more than its part: this is no test of deaths
+    "reclaimer.LOOK_S": 0.05,
+    "reclaimer.BELIEVE_S": 0.025,
+    "reclaimer.SWEEP_S": 3.0,
+    "arrivals.BLOCK_MS": 500,
+    "reader.BLOCK_MS": 400,
+    "reader.COMPARE_S": 3.0,
 }
 
 
@@ -36,7 +36,7 @@ def _commands(client: redis.Redis) -> int:
 @pytest.mark.parametrize(
     ("constants", "faster", "lasts_s"),
     [
-        (TENTH, 10, 4.0),
+        (SHORT, 20, 3.2),
         pytest.param({}, 1, 60.0, marks=[pytest.mark.soak, pytest.mark.timeout(180)]),
     ],
 )
@@ -64,6 +64,6 @@ def test_idle_processes_ask_little(
     a_second = asked / passed_s / faster
     figures.append(
         f"{processes} idle processes of 2 queues each: {a_second:.2f} commands/s in all"
-        f" ({'a minute' if faster == 1 else 'intervals a tenth'})"
+        f" ({'a minute' if faster == 1 else 'intervals a twentieth'})"
     )
     assert a_second <= processes * (PROCESS + 2 * QUEUE)

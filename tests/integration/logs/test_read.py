@@ -9,7 +9,8 @@ import pytest
 import redis
 from tests.integration.logs.harness import Bench, Note, Spread, note, texts
 
-from streamatiq.errors import EventDecodeError
+from streamatiq import encode
+from streamatiq.errors import EventDecodeError, SchemaVersionError
 
 
 def _at(us: int) -> datetime:
@@ -107,3 +108,12 @@ def test_an_undecodable_entry_is_named(bench: Bench, client: redis.Redis) -> Non
     assert next(entries).event.text == "good"
     with pytest.raises(EventDecodeError, match=f"Entry {entry_id.decode()} of .* is no Note"):
         next(entries)
+
+
+def test_an_entry_of_a_newer_version_says_so(bench: Bench, client: redis.Redis) -> None:
+    bench.logs.publish(note("x"))
+    key = bench.keys.log("test.note", "0").entries
+    newer = encode(note("y").stamped(1)).replace(b'"v":1', b'"v":9')
+    client.xadd(key, {"d": newer})
+    with pytest.raises(SchemaVersionError, match=r"is no Note: .*9"):
+        bench.read(Note)
