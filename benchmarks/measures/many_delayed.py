@@ -1,6 +1,6 @@
 """Many delayed messages: what a queue full of them costs, and what happens when many become due.
 
-One worker process is looked at three times in the same way (idle for a while, then a paced load):
+One worker process is looked at twice in the same way (idle for a while, then a paced load):
 with none, and with all of them waiting for tomorrow. Then a tenth as many more become due at one
 moment; the rate counts from that moment to the last handler, or until the measure gives up waiting.
 Budget: the worker's memory and its latency, and the commands/s of an idle one, are those with none.
@@ -27,7 +27,7 @@ __all__ = ["ManyDelayed", "due_rate"]
 _RATE_PER_S = 100.0
 
 #: How long such a load lasts, as a share of the time with nothing to do.
-_PACED = 1 / 3
+_PACED = 1 / 6
 
 #: Seconds between two looks at the ledger.
 _POLL_S = 0.02
@@ -113,7 +113,7 @@ class ManyDelayed:
 
     def _look(self, stage: Stage, workers: Workers, first: int, paced: int) -> _Look:
         time.sleep(_CALM_S)
-        commands = commands_per_s(stage, self.idle_s)
+        commands = commands_per_s(stage, self.idle_s * stage.system.idle_share)
         with stage.load("paced", first, paced, _RATE_PER_S) as producer:
             stage.wait(workers, lambda: stage.handled() == first + paced, producer)
         return _Look(stage.worker_bytes(), commands, latency(stage.ledger, first, first + paced))
