@@ -1,0 +1,82 @@
+"""The end of an example: a healthy process handles what is left, then promises are checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.integration.state_machine import endings
+from tests.integration.state_machine.process import Process
+
+if TYPE_CHECKING:
+    from tests.integration.state_machine.machine import Machine
+
+__all__ = ["prove"]
+
+DONE = endings.Ending("done", 0, False, ())
+EMITS = endings.Ending("done", 1, False, ())
+#: More rounds than any example can need.
+ROUNDS = 200
+
+
+def prove(machine: Machine) -> None:
+    """Drains everything and checks what was promised."""
+    machine.verify()
+    healthy = _last_one(machine)
+    for _ in range(ROUNDS):
+        if not _round(machine, healthy):
+            break
+    else:
+        raise AssertionError("what is left never comes to an end")
+    machine.verify()
+    _nothing_left(machine)
+    machine.ledger.check(machine.example)
+
+
+def _last_one(machine: Machine) -> Process:
+    """One process lives on; all others are dead, and reclaimed."""
+    healthy = Process(machine.example.endpoint, machine.example.layout)
+    machine.processes.append(healthy)
+    for process in machine.processes[:-1]:
+        machine._die(process)
+    for group in machine.groups:
+        machine._enlist(healthy, group)
+    for name in sorted(machine.model.alive - {healthy.name}):
+        machine.bury(healthy, name)
+        machine.verify()
+    machine.heartbeat(-1, 0, False)
+    machine.verify()
+    if healthy.reclaimer._leading is False:
+        raise AssertionError("the only process does not lead")
+    return healthy
+
+
+def _round(machine: Machine, healthy: Process) -> int:
+    """Takes and settles what can be taken; returns how many entries."""
+    done = 0
+    for group in machine.groups:
+        machine.make_due(group, [])
+        sources = machine.sources(group)
+        taken = machine.take(healthy, group, sources, room=2)
+        taken += machine.take(healthy, group, sources, room=50)
+        taken += machine.take(healthy, group, sources, room=1, alone=True)
+        while healthy.held:
+            ending = DONE if group == "gamma" else EMITS
+            machine.commit(healthy, machine._ended(healthy, 0, [ending] * len(healthy.held)))
+            machine.verify()
+        done += taken
+    return done
+
+
+def _nothing_left(machine: Machine) -> None:
+    """No state is left behind by what was handled."""
+    seen = machine.example.observe()
+    for at, source in seen.sources.items():
+        options = [one for one in source.options if (at[0], one) not in machine.model.leaked]
+        left = (source.unread, source.pending, source.parked, options, source.suspects)
+        assert not any(left), f"{at} still holds {left}"
+    for queue, members in seen.delayed.items():
+        assert not members, f"{queue} still delays {members}"
+    for group in machine.example.layout.work:
+        for lane in machine.sources(group):
+            assert not seen.streams[lane.keys.entries], f"{lane.name} is not empty"
+    assert len(seen.alive) == 1, f"listed as alive: {seen.alive}"
