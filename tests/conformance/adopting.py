@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-__all__ = ["tests_of"]
+__all__ = ["adopted_from"]
 
 #: Fixtures of what is no twin: tests that ask for one are left where they are.
 NOT_HERE = {"proxy", "own_server", "server"}
 
 
-def tests_of(*places: str) -> dict[str, Any]:
+def adopted_from(*places: str) -> dict[str, Any]:
     """The tests, and the fixtures, of modules below tests/integration, by their new names."""
     found: dict[str, Any] = {}
     for place in places:

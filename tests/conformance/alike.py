@@ -1,7 +1,7 @@
 """Two servers that must answer alike: the twin and a real one, and how their replies are compared.
 
-Ids and times that a server chooses itself differ; they are replaced by their order of appearance, or
-by a word.
+Ids and times that a server chooses itself differ; they are replaced by their order of appearance,
+or by a word.
 """
 
 from __future__ import annotations

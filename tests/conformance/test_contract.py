@@ -6,10 +6,10 @@ processes, or Dramatiq's Redis backends for results and barriers, is left to the
 
 from __future__ import annotations
 
-from tests.conformance.adopting import tests_of
+from tests.conformance.adopting import adopted_from
 
 globals().update(
-    tests_of(
+    adopted_from(
         "contract.test_actors",
         "contract.test_administration",
         "contract.test_ageing",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.adopting import tests_of
+from tests.conformance.adopting import adopted_from
 
 pytestmark = pytest.mark.soak
 
 globals().update(
-    tests_of(
+    adopted_from(
         "contract.test_cancelling",
         "contract.test_consuming",
         "contract.test_declaring",

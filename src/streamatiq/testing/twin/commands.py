@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .replies import NULL_ARRAY, CommandError, Reply
 from .store import Store
 
-__all__ = ["SYNTAX", "Args", "Command", "Handler", "command", "known"]
+__all__ = ["SYNTAX", "Args", "Command", "Handler", "command", "integer", "known", "number"]
 
 SYNTAX = "ERR syntax error"
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"

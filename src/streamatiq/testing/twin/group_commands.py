@@ -9,6 +9,8 @@ from .store import Store
 from .stream import MAX_ID, ZERO, Group, Id, Pending, Stream
 from .stream_commands import entry
 
+__all__ = ["no_group"]
+
 KEY_NEEDED = (
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use "
     "the MKSTREAM option to create an empty stream automatically."
@@ -40,7 +42,7 @@ def _position(word: bytes, stream: Stream) -> Id:
 
 
 @command("xgroup", least=1, grows=True)
-def xgroup(store: Store, args: Args) -> Reply:
+def _xgroup(store: Store, args: Args) -> Reply:
     action = args.option(b"CREATE", b"SETID", b"DESTROY", b"CREATECONSUMER", b"DELCONSUMER")
     if action is None:
         raise CommandError(f"ERR unknown subcommand '{args.take().decode()}'. Try XGROUP HELP.")
@@ -97,7 +99,7 @@ def _create(store: Store, args: Args, key: bytes, name: bytes) -> Reply:
 
 
 @command("xack", least=3, writes=True)
-def xack(store: Store, args: Args) -> Reply:
+def _xack(store: Store, args: Args) -> Reply:
     stream, name = store.find(args.take(), Stream), args.take()
     ids = [parsed(word) for word in args.rest()]
     group = stream.groups.get(name) if stream else None
@@ -105,7 +107,7 @@ def xack(store: Store, args: Args) -> Reply:
 
 
 @command("xpending", least=2)
-def xpending(store: Store, args: Args) -> Reply:
+def _xpending(store: Store, args: Args) -> Reply:
     key, name = args.take(), args.take()
     if not args.left:
         return _summary(_found(store, key, name)[1])
@@ -173,7 +175,7 @@ class _Claim:
 
 
 @command("xclaim", least=5, grows=True)
-def xclaim(store: Store, args: Args) -> Reply:
+def _xclaim(store: Store, args: Args) -> Reply:
     key, name, owner = args.take(), args.take(), args.take()
     stream, group = _found(store, key, name)
     min_idle_ms = args.integer("ERR Invalid min-idle-time argument for XCLAIM")
@@ -208,7 +210,7 @@ def xclaim(store: Store, args: Args) -> Reply:
 
 
 @command("xautoclaim", least=5, grows=True)
-def xautoclaim(store: Store, args: Args) -> Reply:
+def _xautoclaim(store: Store, args: Args) -> Reply:
     key, name, owner = args.take(), args.take(), args.take()
     min_idle_ms, first = args.integer(), bound(args.take(), low=True)
     count, just_id = 100, False
@@ -240,7 +242,7 @@ def xautoclaim(store: Store, args: Args) -> Reply:
 
 
 @command("xinfo", least=2)
-def xinfo(store: Store, args: Args) -> Reply:
+def _xinfo(store: Store, args: Args) -> Reply:
     what = args.option(b"STREAM", b"GROUPS", b"CONSUMERS")
     if what is None:
         raise CommandError(SYNTAX)

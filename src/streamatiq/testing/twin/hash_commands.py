@@ -20,7 +20,7 @@ def _pairs(args: Args, name: str) -> list[tuple[bytes, bytes]]:
 
 
 @command("hset", least=3, grows=True)
-def hset(store: Store, args: Args) -> Reply:
+def _hset(store: Store, args: Args) -> Reply:
     key, pairs = args.take(), _pairs(args, "hset")
     fields = store.make(key, Hash)
     before = len(fields)
@@ -29,13 +29,13 @@ def hset(store: Store, args: Args) -> Reply:
 
 
 @command("hmset", least=3, grows=True)
-def hmset(store: Store, args: Args) -> Reply:
-    hset(store, args)
+def _hmset(store: Store, args: Args) -> Reply:
+    _hset(store, args)
     return OK
 
 
 @command("hsetnx", exact=3, grows=True)
-def hsetnx(store: Store, args: Args) -> Reply:
+def _hsetnx(store: Store, args: Args) -> Reply:
     fields = store.make(args.take(), Hash)
     name, value = args.take(), args.take()
     if name in fields:
@@ -45,7 +45,7 @@ def hsetnx(store: Store, args: Args) -> Reply:
 
 
 @command("hincrby", exact=3, grows=True)
-def hincrby(store: Store, args: Args) -> Reply:
+def _hincrby(store: Store, args: Args) -> Reply:
     key, name, amount = args.take(), args.take(), args.integer()
     found = store.find(key, Hash) or Hash()
     total = Args([found.get(name, b"0")]).integer("ERR hash value is not an integer") + amount
@@ -54,49 +54,49 @@ def hincrby(store: Store, args: Args) -> Reply:
 
 
 @command("hget", exact=2)
-def hget(store: Store, args: Args) -> Reply:
+def _hget(store: Store, args: Args) -> Reply:
     return _find(store, args).get(args.take())
 
 
 @command("hmget", least=2)
-def hmget(store: Store, args: Args) -> Reply:
+def _hmget(store: Store, args: Args) -> Reply:
     fields = _find(store, args)
     return [fields.get(name) for name in args.rest()]
 
 
 @command("hgetall", exact=1)
-def hgetall(store: Store, args: Args) -> Reply:
+def _hgetall(store: Store, args: Args) -> Reply:
     return [part for pair in _find(store, args).items() for part in pair]
 
 
 @command("hkeys", exact=1)
-def hkeys(store: Store, args: Args) -> Reply:
+def _hkeys(store: Store, args: Args) -> Reply:
     return list(_find(store, args))
 
 
 @command("hvals", exact=1)
-def hvals(store: Store, args: Args) -> Reply:
+def _hvals(store: Store, args: Args) -> Reply:
     return list(_find(store, args).values())
 
 
 @command("hlen", exact=1)
-def hlen(store: Store, args: Args) -> Reply:
+def _hlen(store: Store, args: Args) -> Reply:
     return len(_find(store, args))
 
 
 @command("hexists", exact=2)
-def hexists(store: Store, args: Args) -> Reply:
+def _hexists(store: Store, args: Args) -> Reply:
     fields = _find(store, args)
     return int(args.take() in fields)
 
 
 @command("hscan", least=2)
-def hscan(store: Store, args: Args) -> Reply:
+def _hscan(store: Store, args: Args) -> Reply:
     return [b"0", [part for pair in _find(store, args).items() for part in pair]]
 
 
 @command("hdel", least=2, writes=True)
-def hdel(store: Store, args: Args) -> Reply:
+def _hdel(store: Store, args: Args) -> Reply:
     key = args.take()
     fields = store.find(key, Hash) or Hash()
     gone = sum(fields.pop(name, None) is not None for name in args.rest())

@@ -10,23 +10,23 @@ from .store import Store
 
 
 @command("type", exact=1)
-def type_(store: Store, args: Args) -> Reply:
+def _type(store: Store, args: Args) -> Reply:
     return Status(store.kind(args.take()))
 
 
 @command("exists")
-def exists(store: Store, args: Args) -> Reply:
+def _exists(store: Store, args: Args) -> Reply:
     return sum(store.value(key) is not None for key in args.rest())
 
 
 @command("del", writes=True)
 @command("unlink", writes=True)
-def delete(store: Store, args: Args) -> Reply:
+def _delete(store: Store, args: Args) -> Reply:
     return sum(store.value(key) is not None and store.delete(key) for key in args.rest())
 
 
 @command("rename", exact=2, writes=True)
-def rename(store: Store, args: Args) -> Reply:
+def _rename(store: Store, args: Args) -> Reply:
     old, new = args.take(), args.take()
     value = store.value(old)
     if value is None:
@@ -37,7 +37,7 @@ def rename(store: Store, args: Args) -> Reply:
     return OK
 
 
-def _expire(store: Store, args: Args, unit_ms: int) -> Reply:
+def _expire_in(store: Store, args: Args, unit_ms: int) -> Reply:
     key, amount = args.take(), args.integer()
     mode = args.option(b"NX", b"XX", b"GT", b"LT")
     args.end()
@@ -57,17 +57,17 @@ def _expire(store: Store, args: Args, unit_ms: int) -> Reply:
 
 
 @command("expire", least=2, writes=True)
-def expire(store: Store, args: Args) -> Reply:
-    return _expire(store, args, 1000)
+def _expire(store: Store, args: Args) -> Reply:
+    return _expire_in(store, args, 1000)
 
 
 @command("pexpire", least=2, writes=True)
-def pexpire(store: Store, args: Args) -> Reply:
-    return _expire(store, args, 1)
+def _pexpire(store: Store, args: Args) -> Reply:
+    return _expire_in(store, args, 1)
 
 
 @command("persist", exact=1, writes=True)
-def persist(store: Store, args: Args) -> Reply:
+def _persist(store: Store, args: Args) -> Reply:
     key = args.take()
     if store.value(key) is None or store.expires_ms(key) is None:
         return 0
@@ -76,7 +76,7 @@ def persist(store: Store, args: Args) -> Reply:
 
 
 @command("pttl", exact=1)
-def pttl(store: Store, args: Args) -> Reply:
+def _pttl(store: Store, args: Args) -> Reply:
     key = args.take()
     if store.value(key) is None:
         return -2
@@ -85,8 +85,8 @@ def pttl(store: Store, args: Args) -> Reply:
 
 
 @command("ttl", exact=1)
-def ttl(store: Store, args: Args) -> Reply:
-    left_ms = pttl(store, args)
+def _ttl(store: Store, args: Args) -> Reply:
+    left_ms = _pttl(store, args)
     return left_ms if left_ms < 0 else (left_ms + 500) // 1000
 
 
@@ -97,12 +97,12 @@ def _matching(store: Store, pattern: bytes) -> list[bytes]:
 
 
 @command("keys", exact=1)
-def keys(store: Store, args: Args) -> Reply:
+def _keys(store: Store, args: Args) -> Reply:
     return _matching(store, args.take())
 
 
 @command("scan")
-def scan(store: Store, args: Args) -> Reply:
+def _scan(store: Store, args: Args) -> Reply:
     args.integer("ERR invalid cursor")
     pattern, kind = b"*", None
     while option := args.option(b"MATCH", b"COUNT", b"TYPE"):
@@ -117,13 +117,13 @@ def scan(store: Store, args: Args) -> Reply:
 
 
 @command("dbsize", exact=0)
-def dbsize(store: Store, args: Args) -> Reply:
+def _dbsize(store: Store, args: Args) -> Reply:
     return len(store.all_keys())
 
 
 @command("flushdb", least=0, writes=True)
 @command("flushall", least=0, writes=True)
-def flush(store: Store, args: Args) -> Reply:
+def _flush(store: Store, args: Args) -> Reply:
     store.clear()
     return OK
 
@@ -132,18 +132,18 @@ def flush(store: Store, args: Args) -> Reply:
 
 
 @command("get", exact=1)
-def get(store: Store, args: Args) -> Reply:
+def _get(store: Store, args: Args) -> Reply:
     return store.find(args.take(), bytes)
 
 
 @command("mget")
-def mget(store: Store, args: Args) -> Reply:
+def _mget(store: Store, args: Args) -> Reply:
     values = [store.value(key) for key in args.rest()]
     return [value if isinstance(value, bytes) else None for value in values]
 
 
 @command("set", least=2, grows=True)
-def set_(store: Store, args: Args) -> Reply:
+def _set(store: Store, args: Args) -> Reply:
     key, value = args.take(), args.take()
     condition: bytes | None = None
     expires_ms: int | None = None
@@ -171,22 +171,22 @@ def set_(store: Store, args: Args) -> Reply:
 
 
 @command("strlen", exact=1)
-def strlen(store: Store, args: Args) -> Reply:
+def _strlen(store: Store, args: Args) -> Reply:
     return len(store.find(args.take(), bytes) or b"")
 
 
 @command("incr", exact=1, grows=True)
-def incr(store: Store, args: Args) -> Reply:
+def _incr(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), 1)
 
 
 @command("incrby", exact=2, grows=True)
-def incrby(store: Store, args: Args) -> Reply:
+def _incrby(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), args.integer())
 
 
 @command("decr", exact=1, grows=True)
-def decr(store: Store, args: Args) -> Reply:
+def _decr(store: Store, args: Args) -> Reply:
     return _add(store, args.take(), -1)
 
 
@@ -198,5 +198,5 @@ def _add(store: Store, key: bytes, amount: int) -> int:
 
 
 @command("time", exact=0)
-def time(store: Store, args: Args) -> Reply:
+def _time(store: Store, args: Args) -> Reply:
     return [b"%d" % part for part in divmod(store.now_us, 1_000_000)]

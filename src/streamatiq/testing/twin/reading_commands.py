@@ -77,7 +77,7 @@ def pinned(words: list[bytes], store: Store) -> list[bytes]:
 
 
 @command("xread", least=3)
-def xread(store: Store, args: Args) -> Reply:
+def _xread(store: Store, args: Args) -> Reply:
     read = _Read()
     found: list[Reply] = []
     for key, word in read.take(args):
@@ -91,7 +91,7 @@ def xread(store: Store, args: Args) -> Reply:
 
 
 @command("xreadgroup", least=6, writes=True)
-def xreadgroup(store: Store, args: Args) -> Reply:
+def _xreadgroup(store: Store, args: Args) -> Reply:
     read = _Read()
     pairs = read.take(args)
     if not read.group:

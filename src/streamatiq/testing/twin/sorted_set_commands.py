@@ -18,7 +18,7 @@ def _find(store: Store, args: Args) -> SortedSet:
     return store.find(args.take(), SortedSet) or SortedSet()
 
 
-def shown(score: float) -> bytes:
+def _shown(score: float) -> bytes:
     """A score as the server writes it: the shortest text that means the same."""
     if math.isinf(score):
         return b"inf" if score > 0 else b"-inf"
@@ -28,7 +28,7 @@ def shown(score: float) -> bytes:
 
 
 @command("zadd", least=3, grows=True)
-def zadd(store: Store, args: Args) -> Reply:
+def _zadd(store: Store, args: Args) -> Reply:
     key = args.take()
     options: set[bytes] = set()
     while option := args.option(b"NX", b"XX", b"GT", b"LT", b"CH"):
@@ -62,16 +62,16 @@ def zadd(store: Store, args: Args) -> Reply:
 
 
 @command("zincrby", exact=3, grows=True)
-def zincrby(store: Store, args: Args) -> Reply:
+def _zincrby(store: Store, args: Args) -> Reply:
     key, amount, member = args.take(), number(args.take()), args.take()
     members = store.make(key, SortedSet)
     total = members.scores.get(member, 0.0) + amount
     members.set(member, total)
-    return shown(total)
+    return _shown(total)
 
 
 @command("zrem", least=2, writes=True)
-def zrem(store: Store, args: Args) -> Reply:
+def _zrem(store: Store, args: Args) -> Reply:
     key = args.take()
     members = store.find(key, SortedSet) or SortedSet()
     gone = sum(members.remove(member) for member in args.rest())
@@ -80,24 +80,24 @@ def zrem(store: Store, args: Args) -> Reply:
 
 
 @command("zcard", exact=1)
-def zcard(store: Store, args: Args) -> Reply:
+def _zcard(store: Store, args: Args) -> Reply:
     return len(_find(store, args))
 
 
 @command("zscore", exact=2)
-def zscore(store: Store, args: Args) -> Reply:
+def _zscore(store: Store, args: Args) -> Reply:
     score = _find(store, args).scores.get(args.take())
-    return None if score is None else shown(score)
+    return None if score is None else _shown(score)
 
 
 @command("zmscore", least=2)
-def zmscore(store: Store, args: Args) -> Reply:
+def _zmscore(store: Store, args: Args) -> Reply:
     scores = _find(store, args).scores
-    return [shown(scores[member]) if member in scores else None for member in args.rest()]
+    return [_shown(scores[member]) if member in scores else None for member in args.rest()]
 
 
 @command("zrank", least=2)
-def zrank(store: Store, args: Args) -> Reply:
+def _zrank(store: Store, args: Args) -> Reply:
     members, member = _find(store, args), args.take()
     score = members.scores.get(member)
     return None if score is None else bisect_left(members.order, (score, member))
@@ -129,7 +129,7 @@ def _by_rank(
 def _answer(found: list[tuple[float, bytes]], with_scores: bool) -> Reply:
     if not with_scores:
         return [member for _, member in found]
-    return [part for score, member in found for part in (member, shown(score))]
+    return [part for score, member in found for part in (member, _shown(score))]
 
 
 def _range(store: Store, args: Args, *, by_score: bool = False, backwards: bool = False) -> Reply:
@@ -166,27 +166,27 @@ def _range(store: Store, args: Args, *, by_score: bool = False, backwards: bool 
 
 
 @command("zrange", least=3)
-def zrange(store: Store, args: Args) -> Reply:
+def _zrange(store: Store, args: Args) -> Reply:
     return _range(store, args)
 
 
 @command("zrevrange", least=3)
-def zrevrange(store: Store, args: Args) -> Reply:
+def _zrevrange(store: Store, args: Args) -> Reply:
     return _range(store, args, backwards=True)
 
 
 @command("zrangebyscore", least=3)
-def zrangebyscore(store: Store, args: Args) -> Reply:
+def _zrangebyscore(store: Store, args: Args) -> Reply:
     return _range(store, args, by_score=True)
 
 
 @command("zrevrangebyscore", least=3)
-def zrevrangebyscore(store: Store, args: Args) -> Reply:
+def _zrevrangebyscore(store: Store, args: Args) -> Reply:
     return _range(store, args, by_score=True, backwards=True)
 
 
 @command("zcount", exact=3)
-def zcount(store: Store, args: Args) -> Reply:
+def _zcount(store: Store, args: Args) -> Reply:
     members = _find(store, args)
     return len(_by_score(members, args.take(), args.take()))
 
@@ -203,12 +203,12 @@ def _remove(store: Store, args: Args, *, by_score: bool) -> Reply:
 
 
 @command("zremrangebyscore", exact=3, writes=True)
-def zremrangebyscore(store: Store, args: Args) -> Reply:
+def _zremrangebyscore(store: Store, args: Args) -> Reply:
     return _remove(store, args, by_score=True)
 
 
 @command("zremrangebyrank", exact=3, writes=True)
-def zremrangebyrank(store: Store, args: Args) -> Reply:
+def _zremrangebyrank(store: Store, args: Args) -> Reply:
     return _remove(store, args, by_score=False)
 
 
@@ -224,10 +224,10 @@ def _pop(store: Store, args: Args, *, highest: bool) -> Reply:
 
 
 @command("zpopmin", writes=True)
-def zpopmin(store: Store, args: Args) -> Reply:
+def _zpopmin(store: Store, args: Args) -> Reply:
     return _pop(store, args, highest=False)
 
 
 @command("zpopmax", writes=True)
-def zpopmax(store: Store, args: Args) -> Reply:
+def _zpopmax(store: Store, args: Args) -> Reply:
     return _pop(store, args, highest=True)

@@ -8,6 +8,8 @@ from .replies import NULL_ARRAY, CommandError, Reply
 from .store import Store
 from .stream import ZERO, Id, Stream
 
+__all__ = ["entry"]
+
 TOO_SMALL = "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 
 
@@ -42,7 +44,7 @@ class _Trim:
 
 
 @command("xadd", least=4, grows=True)
-def xadd(store: Store, args: Args) -> Reply:
+def _xadd(store: Store, args: Args) -> Reply:
     key, trim, create = args.take(), _Trim(), True
     while option := args.option(b"NOMKSTREAM", b"MAXLEN", b"MINID"):
         if option == b"NOMKSTREAM":
@@ -75,7 +77,7 @@ def xadd(store: Store, args: Args) -> Reply:
 
 
 @command("xtrim", least=3, writes=True)
-def xtrim(store: Store, args: Args) -> Reply:
+def _xtrim(store: Store, args: Args) -> Reply:
     stream, trim = store.find(args.take(), Stream), _Trim()
     option = args.option(b"MAXLEN", b"MINID")
     if option is None:
@@ -86,13 +88,13 @@ def xtrim(store: Store, args: Args) -> Reply:
 
 
 @command("xlen", exact=1)
-def xlen(store: Store, args: Args) -> Reply:
+def _xlen(store: Store, args: Args) -> Reply:
     stream = store.find(args.take(), Stream)
     return len(stream.entries) if stream else 0
 
 
 @command("xdel", least=2, writes=True)
-def xdel(store: Store, args: Args) -> Reply:
+def _xdel(store: Store, args: Args) -> Reply:
     stream = store.find(args.take(), Stream)
     ids = [parsed(word) for word in args.rest()]
     return sum(stream.delete(entry_id) for entry_id in ids) if stream else 0
@@ -117,10 +119,10 @@ def _range(store: Store, args: Args, *, backwards: bool) -> Reply:
 
 
 @command("xrange", least=3)
-def xrange(store: Store, args: Args) -> Reply:
+def _xrange(store: Store, args: Args) -> Reply:
     return _range(store, args, backwards=False)
 
 
 @command("xrevrange", least=3)
-def xrevrange(store: Store, args: Args) -> Reply:
+def _xrevrange(store: Store, args: Args) -> Reply:
     return _range(store, args, backwards=True)

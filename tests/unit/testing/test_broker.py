@@ -1,0 +1,247 @@
+"""`streamatiq.testing`: what users' tests call. The twin itself is tested in tests/conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import dramatiq
+import dramatiq.broker
+import pytest
+from dramatiq.brokers.stub import StubBroker
+
+import streamatiq
+from streamatiq import Event, Lane, Partitioned, RedisStreamsBroker, Settings, on
+from streamatiq.errors import (
+    BrokerConnectionError,
+    BrokerError,
+    HandlerDefinitionError,
+    NotAStreamatiqBroker,
+    OutOfMemory,
+)
+from streamatiq.settings import EventBusSettings, RedisSettings
+from streamatiq.testing import TestBroker, Twin
+
+AT_ONCE = Settings(redis=RedisSettings(max_retries=0, retry_delay=0.05))
+_numbers = itertools.count(1)
+
+
+class Asked(Event, type="testing.asked", log=Partitioned(2)):
+    text: str = ""
+
+
+class Answered(Event, type="testing.answered", log=Partitioned(1)):
+    text: str = ""
+
+
+def asked(*words: str) -> list[Asked]:
+    return [Asked(ts_event=1, text=word) for word in words]
+
+
+@pytest.fixture
+def broker() -> Iterator[TestBroker]:
+    with TestBroker(settings=AT_ONCE) as made:
+        yield made
+
+
+@pytest.fixture
+def no_global(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No broker is set, before and after."""
+    monkeypatch.setattr(dramatiq.broker, "global_broker", None)
+
+
+def test_handlers_run_until_nothing_is_left(broker: TestBroker) -> None:
+    seen: list[str] = []
+
+    @on(Asked, name="answer")
+    def answer(event: Asked) -> Answered:
+        return Answered(ts_event=2, text=event.text.upper())
+
+    @on(Answered, name="tell")
+    def tell(event: Answered) -> None:
+        act.send(event.text)
+
+    @dramatiq.actor
+    def act(text: str) -> None:
+        seen.append(text)
+
+    receipts = broker.publish(*asked("a", "b"))
+    assert len({receipt.entry_id for receipt in receipts}) >= 1
+    broker.run_until_idle()
+    assert [event.text for event in broker.published(Answered)] == ["A", "B"]
+    assert sorted(seen) == ["A", "B"]
+    assert broker.failures == []
+    assert broker.backlog("answer") == 0
+
+
+def test_failures_are_told_and_retries_do_not_take_their_time(broker: TestBroker) -> None:
+    @on(Asked, name="fails", max_retries=2)
+    def fails(event: Asked) -> None:
+        raise LookupError(event.text)
+
+    broker.publish(*asked("x"))
+    began_ms = broker.twin.now_ms
+    broker.run_until_idle()
+    assert [
+        (one.name, one.args[0].text, str(one.error), one.attempt) for one in broker.failures
+    ] == [("fails", "x", "x", attempt) for attempt in (1, 2, 3)]
+    [letter] = broker.dead_letters("fails")
+    assert (letter.cause, letter.attempts) == ("failed", 3)
+    assert broker.twin.now_ms - began_ms >= 15_000, "Dramatiq waits 15 s before the first retry"
+
+
+def test_delays_are_skipped_only_if_asked(broker: TestBroker) -> None:
+    seen: list[str] = []
+
+    @dramatiq.actor
+    def act(text: str) -> None:
+        seen.append(text)
+
+    act.send_with_options(args=("tomorrow",), delay=86_400_000)
+    act.send_with_options(args=("high",), priority=Lane.HIGH)
+    act.send("now")
+    assert [message.args for message in broker.queued()] == [("high",), ("now",), ("tomorrow",)]
+    broker.run_until_idle(skip_delays=False)
+    assert seen == ["high", "now"]
+    broker.twin.advance(86_400)
+    broker.run_until_idle(skip_delays=False)
+    assert seen == ["high", "now", "tomorrow"]
+    assert broker.queued() == []
+
+
+def test_delayed_messages_run_in_the_order_of_their_times(broker: TestBroker) -> None:
+    seen: list[int] = []
+
+    @dramatiq.actor
+    def act(number: int) -> None:
+        seen.append(number)
+
+    for hours in (3, 1, 2):
+        act.send_with_options(args=(hours,), delay=hours * 3_600_000)
+    broker.run_until_idle()
+    assert seen == [1, 2, 3]
+
+
+def test_work_without_end_is_told(broker: TestBroker) -> None:
+    @dramatiq.actor
+    def again() -> None:
+        again.send_with_options(delay=1_000)
+
+    again.send()
+    with pytest.raises(TimeoutError, match=r"default: 1.*skip_delays=False"):
+        broker.run_until_idle(timeout_s=0.3)
+    broker.run_until_idle(skip_delays=False)
+
+
+def test_adopts_the_handlers_of_another_broker_for_a_while(no_global: None) -> None:
+    # Nobody listens there: whoever connected would fail.
+    lender = RedisStreamsBroker("redis://127.0.0.1:1", namespace="lent", settings=AT_ONCE)
+    dramatiq.set_broker(lender)
+
+    @on(Asked, name="answer")
+    def answer(event: Asked) -> Answered:
+        return Answered(ts_event=2, text=event.text)
+
+    @dramatiq.actor
+    def act() -> None: ...
+
+    for _ in range(2):  # each test has data of its own
+        with TestBroker.adopt() as broker:
+            assert broker.keys.namespace == "lent"
+            streamatiq.publish(asked("a")[0])
+            act.send()
+            broker.run_until_idle()
+            assert [event.text for event in broker.published(Answered)] == ["a"]
+        assert act.broker is lender
+        assert answer.broker is lender
+        assert dramatiq.broker.global_broker is lender
+    assert len(lender.middleware) == len(set(map(type, lender.middleware)))
+    with pytest.raises(BrokerConnectionError):
+        act.send()
+    lender.close()
+
+
+def test_a_global_broker_of_another_kind_is_refused(no_global: None) -> None:
+    dramatiq.set_broker(StubBroker())
+    with pytest.raises(NotAStreamatiqBroker):
+        TestBroker.adopt()
+
+
+def test_clear_begins_anew(broker: TestBroker) -> None:
+    @on(Asked, name="answer", max_retries=0)
+    def answer(event: Asked) -> Answered:
+        if event.text == "bad":
+            raise ValueError
+        return Answered(ts_event=2, text=event.text)
+
+    broker.publish(*asked("a", "bad"))
+    broker.run_until_idle()
+    broker.clear()
+    assert broker.published(Answered) == broker.published(Asked) == broker.failures == []
+    assert list(broker.dead_letters("answer")) == []
+    broker.publish(*asked("b"))
+    broker.run_until_idle()
+    assert [event.text for event in broker.published(Answered)] == ["b"]
+
+
+def test_two_brokers_on_one_twin_are_two_processes(no_global: None) -> None:
+    with Twin() as twin, TestBroker(twin=twin) as one, TestBroker(twin=twin) as other:
+        seen: list[str] = []
+
+        @on(Asked, name="seen", broker=one)
+        def see(event: Asked) -> None:
+            seen.append(event.text)
+
+        other.publish(*asked("from the other"))
+        one.run_until_idle()
+        assert seen == ["from the other"]
+
+
+def test_ids_are_forgotten_after_the_window_by_the_twins_clock(no_global: None) -> None:
+    settings = Settings(event_bus=EventBusSettings(idempotency_window=300))
+    with TestBroker(settings=settings) as broker:
+        event = asked("a")[0]
+        assert [one.duplicate for one in broker.publish(event)] == [False]
+        broker.twin.advance(299)
+        assert [one.duplicate for one in broker.publish(event)] == [True]
+        broker.twin.advance(400)
+        assert [one.duplicate for one in broker.publish(event)] == [False]
+
+
+def test_full_memory_and_cut_connections_can_be_tried(broker: TestBroker) -> None:
+    broker.twin.fill()
+    with pytest.raises(OutOfMemory):
+        broker.publish(*asked("a"))
+    broker.twin.fill(False)
+    broker.publish(*asked("a"))
+    broker.twin.cut()
+    assert len(broker.published(Asked)) == 1  # it connects again
+
+
+def test_coroutines_publish_to_the_twin(broker: TestBroker) -> None:
+    async def publish() -> None:
+        await streamatiq.apublish_many(asked("a", "b"))
+        await broker.logs.aclose()
+
+    asyncio.run(publish())
+    assert sorted(event.text for event in broker.published(Asked)) == ["a", "b"]
+
+
+def test_a_subscription_has_no_messages(broker: TestBroker) -> None:
+    @on(Asked, name="answer")
+    def answer(event: Asked) -> None: ...
+
+    with pytest.raises(HandlerDefinitionError):
+        broker.queued("answer")
+
+
+def test_nothing_is_left_of_a_closed_twin() -> None:
+    twin = Twin()
+    path = twin.url.removeprefix("unix://")
+    twin.close()
+    twin.close()
+    assert not Path(path).parent.exists()
+    with pytest.raises(BrokerError, match="is closed"):
+        twin.advance(1)
