@@ -96,7 +96,8 @@ class Ending(Taking):
         process, number, batch = self.sent[-1 - which % len(self.sent)]
         expected = self.model.settle(process.writer, number, batch)
         if expected is not STALE:
-            assert process.send_once(number, batch) == expected
+            said = process.send_once(number, batch)
+            assert said == expected, f"the answer was {expected}, and is now {said}"
             return
         with pytest.raises(CommandFailed, match="STALE"):
             process.send_once(number, batch)

@@ -14,7 +14,7 @@ from tests.integration.state_machine.snapshot import Observed, Snapshot
 
 from streamatiq.broker.keys import LogKeys
 
-__all__ = ["FREE", "Delayed", "Due", "Entry", "Ids", "Model", "Pending", "SourceState"]
+__all__ = ["FREE", "Answered", "Delayed", "Due", "Entry", "Ids", "Model", "Pending", "SourceState"]
 
 #: Owner of what nobody holds.
 FREE = "__free__"
@@ -42,6 +42,18 @@ class Due:
 class Pending:
     owner: str
     deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The last batch of a writer. A copy of the model has the same: its sources are compared by
+    identity."""
+
+    number: int
+    outcome: object
+
+    def __deepcopy__(self, memo: object) -> Answered:
+        return self
 
 
 @dataclass(slots=True)
@@ -108,8 +120,8 @@ class Model:
         self.reads: dict[str, set[str]] = {}
         self.lease = ""
         self.fences: set[str] = set()
-        #: The last settle batch by its key: number, outcome.
-        self.batches: dict[str, tuple[int, object]] = {}
+        #: The last settle batch by its key.
+        self.batches: dict[str, Answered] = {}
         #: (stream, entry id) whose retry state stays behind, although they are settled: a retry of
         #: an event that was handled before. The script should drop it; see `settling`.
         self.leaked: set[tuple[str, bytes]] = set()

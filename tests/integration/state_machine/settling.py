@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tests.integration.state_machine.model import FREE, Due, Entry, SourceState
+from tests.integration.state_machine.model import FREE, Answered, Due, Entry, SourceState
 
 from streamatiq.broker.settlements import (
     DONE,
@@ -31,11 +31,9 @@ STALE = "stale"
 def settle(model: Reference, writer: str, number: int, batch: Sequence[Settlement]) -> object:
     """Ends a batch of deliveries; returns its outcome, or `STALE`."""
     key = batch[0].source.keys.batch(writer)
-    last, stored = model.batches.get(key, (0, None))
-    if last == number:
-        return stored
-    if last > number:
-        return STALE
+    last = model.batches.get(key)
+    if last is not None and last.number >= number:
+        return last.outcome if last.number == number else STALE
     groups: dict[tuple[Source, str], list[Settlement]] = {}
     for one in batch:
         groups.setdefault((one.source, one.consumer), []).append(one)
@@ -47,7 +45,7 @@ def settle(model: Reference, writer: str, number: int, batch: Sequence[Settlemen
         outcome.problems += _Group(model, source, consumer).settle(members)
         if source.is_log:
             model.audit[source.keys.audit].append((consumer, number, len(members)))
-    model.batches[key] = number, outcome
+    model.batches[key] = Answered(number, outcome)
     return outcome
 
 
