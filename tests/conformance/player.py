@@ -100,7 +100,10 @@ class Player:
     def publish(self, part: int, events: Sequence[int], limit: int, shed: bool) -> Any:
         pairs = [(_event_id(number), b'{"n":%d}' % number) for number in events]
         log = self.keys.log("alike.cause", str(part))
-        return self._run(scripts.publish(log, HOUR_MS, pairs, limit=limit, shed=shed))
+        reply = self._run(scripts.publish(log, HOUR_MS, pairs, limit=limit, shed=shed))
+        # It would expire after a second, which is a matter of how busy this machine is.
+        self._send("PERSIST", log.filled)
+        return reply
 
     def enqueue(self, lanes: Sequence[int], delay_ms: int, repeat: bool, limit: int) -> Any:
         self._sequence += 0 if repeat else 1

@@ -16,6 +16,8 @@ globals().update(
         "contract.test_middleware",
         "contract.test_order",
         "contract.test_workers",
+        "faults.test_fencing",
+        "faults.test_lost_data",
         "logs.test_dead_letters",
         "logs.test_declaring",
         "logs.test_key_types",

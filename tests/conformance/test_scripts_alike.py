@@ -158,6 +158,8 @@ def test_what_scripts_refuse_is_worded_alike(both: Both) -> None:
             player._send("EVAL", 'return cjson.decode(\'[[], [1, "x"], {"a": 2}]\')', 0),
             player._send("EVAL", "return {tostring(1e15), tostring(12345678901234567890)}", 0),
             player._send("EVAL", "return redis.sha1hex('x')", 0),
+            player._send("EVAL", "redis.sha1hex('nothing is returned')", 0),
+            player._send("EVAL", "return 1, 2", 0),
             player._send(
                 "EVAL", "#!lua flags=no-writes\nlocal reply = redis.call('SET', 'x', 1)", 0
             ),

@@ -245,7 +245,10 @@ class Clients:
 
     def _hello(self, session: Session, args: Args) -> Reply:
         if args.left and integer(args.take()) != 2:
-            raise CommandError("NOPROTO unsupported protocol version")
+            raise CommandError(
+                "NOPROTO unsupported protocol version: the in-memory twin speaks protocol 2 only; "
+                "connect with protocol=2"
+            )
         return [
             b"server", b"redis", b"version", b"7.2.4", b"proto", 2, b"id", session.id,
             b"mode", b"standalone", b"role", b"master", b"modules", [],

@@ -77,5 +77,6 @@ end
 return function(script, keys, argv)
   rawset(world, 'KEYS', keys)
   rawset(world, 'ARGV', argv)
-  return xpcall(setfenv(script, world), located)
+  local done, result = xpcall(setfenv(script, world), located)
+  return done, result -- always two, whatever the script returns
 end
