@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .connections import Link
+from .connections import Alarm, Link
 from .faults import translated
 from .groups import wake_keys
 from .sources import Source
@@ -34,7 +34,13 @@ class Arrival(NamedTuple):
 
 
 def blocking_read(
-    link: Link, sources: Sequence[Source], consumer: str, block_ms: int, cancelled: str | None
+    link: Link,
+    sources: Sequence[Source],
+    consumer: str,
+    block_ms: int,
+    *,
+    cancelled: str | None,
+    alarm: Alarm | None,
 ) -> Arrival | None:
     """Waits for one entry of any source, or for a wake-up of the group.
 
@@ -44,6 +50,7 @@ def blocking_read(
     Parameters:
       block_ms: How long to wait.
       cancelled: Of a work queue: the key of its cancelled messages.
+      alarm: Ends the wait when something is due; the server's own time-outs are not exact.
 
     Returns:
       What arrived; None when the time was over.
@@ -59,15 +66,15 @@ def blocking_read(
         "XREADGROUP", "GROUP", group, consumer, "COUNT", 1,
         "BLOCK", block_ms, "STREAMS", *keys, *[">"] * len(keys),
     )  # fmt: skip
-    if cancelled is None:
-        reply, cancellations = link.send(*read), 0
-    else:
+    commands: list[tuple[Any, ...]] = [read]
+    if cancelled is not None:
         # The server looks at the second command right after the first: what was cancelled before
         # it was claimed is known then.
-        reply, cancellations = link.send_many([read, ("EXISTS", cancelled)])
-        if isinstance(reply, redis.ResponseError):
-            with translated(link.endpoint.shown, read):
-                raise reply
+        commands.append(("EXISTS", cancelled))
+    reply, *known = link.send_many(commands, alarm=alarm)
+    if isinstance(reply, redis.ResponseError):
+        with translated(link.endpoint.shown, read):
+            raise reply
     if not reply:
         return None
     by_key = {source.keys.entries.encode(): source for source in sources}
@@ -78,7 +85,7 @@ def blocking_read(
             _drop_wakes(link, group, key, entries)
         else:
             arrived += [Arrived(source, entry_id, fields) for entry_id, fields in entries]
-    return Arrival(arrived, cancellations == 1)
+    return Arrival(arrived, known == [1])
 
 
 def _drop_wakes(link: Link, group: str, key: bytes, entries: Sequence[Any]) -> None:

@@ -16,12 +16,14 @@ whose embedded server went away brings it back.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -35,7 +37,7 @@ from .calls import Call
 from .embedded import EmbeddedServer, embedded_url_path
 from .faults import translated
 
-__all__ = ["Endpoint", "Link", "LinkPool", "RetryPolicy"]
+__all__ = ["Alarm", "Endpoint", "Link", "LinkPool", "RetryPolicy"]
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ T = TypeVar("T")
 REPLY_TIMEOUT_S = 10.0
 #: Seconds that opening a connection may take.
 CONNECT_TIMEOUT_S = 5.0
+#: Pauses between the rings of an alarm, ms: the first may be heard before the request is.
+RING_AGAIN_MS = (2.0, 4.0, 8.0, 16.0, 32.0)
 #: Idle links that a pool keeps open.
 MAX_IDLE_LINKS = 32
 
@@ -156,6 +160,15 @@ class Endpoint:
         return f"Endpoint({self.shown!r})"
 
 
+class Alarm(NamedTuple):
+    """What to do when a reply has not come by a certain time."""
+
+    #: On the monotonic clock, seconds.
+    at_s: float
+    #: Makes the reply come; called again, ever more rarely, until it does.
+    ring: Callable[[], None]
+
+
 class Link:
     """One connection, for one thread at a time. Opens on first use, reopens after a loss.
 
@@ -200,8 +213,13 @@ class Link:
             connection.send_packed_command(connection.pack_command(*args), check_health=False)
             return connection.read_response()
 
-    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def send_many(
+        self, commands: Sequence[Sequence[Any]], *, alarm: Alarm | None = None
+    ) -> list[Any]:
         """Sends commands in one go; a refused one gives its exception in place of a reply.
+
+        Parameters:
+          alarm: What to do if no reply has come by then.
 
         Raises:
           BrokerConnectionError: As `send`.
@@ -209,6 +227,8 @@ class Link:
         with translated(self.endpoint.shown, commands[0]):
             connection = self._open()
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            if alarm is not None:
+                self._wait(alarm)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -219,6 +239,20 @@ class Link:
                     self.close()
                     raise
             return replies
+
+    def _wait(self, alarm: Alarm) -> None:
+        """Waits until there is something to read, or the alarm has rung in vain for a while."""
+        sock = self.socket()
+        if sock is None:
+            return
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        wait_ms = max(0.0, (alarm.at_s - time.monotonic()) * 1000)
+        for pause_ms in RING_AGAIN_MS:
+            if poll.poll(wait_ms):
+                return
+            alarm.ring()
+            wait_ms = pause_ms
 
     def run(self, call: Call[T]) -> T:
         """Runs one script call, loading the script where the server does not have it.

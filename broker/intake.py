@@ -30,6 +30,7 @@ from .keys import MemberKeys
 from .reader import Reader
 from .scripts import DelayedKeys
 from .sources import Source
+from .unblocking import Unblocker
 
 __all__ = ["Intake", "IntakeView"]
 
@@ -62,6 +63,7 @@ class Intake:
       delayed: Keys of a work queue's delayed messages; None for a subscription.
       rotate: Whether the sources take turns in being first (partitions) or not (lanes).
       endpoint, retry: The server; attempts are not limited.
+      unblocker: Ends blocking reads.
       members: Where this consumer says what it reads, before it reads.
       identity: This process's consumer name.
       in_flight: What this process holds.
@@ -82,6 +84,7 @@ class Intake:
         rotate: bool,
         endpoint: Endpoint,
         retry: RetryPolicy,
+        unblocker: Unblocker,
         members: MemberKeys,
         identity: Identity,
         in_flight: InFlight,
@@ -94,6 +97,7 @@ class Intake:
         self.logger = get_logger(__name__, type(self))
         self.name = name
         self._endpoint = endpoint
+        self._unblocker = unblocker
         self._retry = RetryPolicy(None, retry.delay_s)
         self._link = Link(
             endpoint,
@@ -114,6 +118,7 @@ class Intake:
             hand_back=hand_back,
             drop=drop,
             link=self._link,
+            interrupt=self._interrupt,
             buffer=self._buffer,
             stopping=self._stopping,
             clock_ns=clock_ns,
@@ -159,7 +164,7 @@ class Intake:
             # The read may be about to block, so one interruption might come too early.
             with closing(Link(self._endpoint)) as link:
                 while self._thread.is_alive():
-                    self._interrupt(link)
+                    self._interrupt()
                     self._thread.join(UNBLOCK_EVERY_S)
                 self._wake_another(link)
         return self._buffer.drain()
@@ -221,12 +226,8 @@ class Intake:
         except BrokerError as error:
             self.logger.debug("%s: cannot wake another reader: %s", self.name, error)
 
-    def _interrupt(self, link: Link) -> None:
+    def _interrupt(self) -> None:
+        """Ends the blocking read, if it is in one."""
         client_id = self._client_id
-        if client_id is None:
-            return
-        try:
-            link.send("CLIENT", "UNBLOCK", client_id)
-        except BrokerError as error:
-            # Without the permission, or the server: the read ends by itself within BLOCK_MS.
-            self.logger.debug("%s: cannot interrupt the read: %s", self.name, error)
+        if client_id is not None:
+            self._unblocker.unblock(client_id)

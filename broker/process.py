@@ -31,6 +31,7 @@ from .keys import MemberKeys
 from .members import ReadSource, reads_of
 from .pulse import Pulse
 from .reclaimer import Reclaimer
+from .unblocking import Unblocker
 
 __all__ = ["ConsumingProcess"]
 
@@ -70,6 +71,7 @@ class ConsumingProcess:
         self.pid = os.getpid()
         self.identity = Identity()
         self.in_flight = InFlight()
+        self.unblocker = Unblocker(endpoint)
         self._lock = threading.Lock()
         self._intakes: dict[str, Intake] = {}
         self._endpoint = endpoint
@@ -153,6 +155,7 @@ class ConsumingProcess:
         """Stops intakes, committer and heartbeat; hands back what is left."""
         self.stop_reading()
         left = self.committer.close(FLUSH_S)
+        self.unblocker.close()
         self.heartbeat.stop()
         with closing(Link(self._endpoint)) as link:
             try:

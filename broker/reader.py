@@ -23,7 +23,7 @@ from . import scripts
 from .blocking import blocking_read
 from .buffer import PAUSED, Buffer, Claimed
 from .cancelling import without_cancelled
-from .connections import Link
+from .connections import Alarm, Link
 from .groups import ensure_groups
 from .identity import Identity
 from .in_flight import InFlight
@@ -73,6 +73,7 @@ class Reader:
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
       drop: Takes messages that were cancelled, to settle them.
       link: The connection.
+      interrupt: Ends the link's blocking read, from another connection.
       buffer: Where entries go.
       stopping: Set when nothing is to be read any more.
       clock_ns: Wall clock, ns.
@@ -92,6 +93,7 @@ class Reader:
         hand_back: Callable[[Sequence[Claimed]], None],
         drop: Callable[[Sequence[Claimed]], None],
         link: Link,
+        interrupt: Callable[[], None],
         buffer: Buffer,
         stopping: threading.Event,
         clock_ns: Callable[[], int],
@@ -113,6 +115,7 @@ class Reader:
         self._hand_back = hand_back
         self._drop = drop
         self._link = link
+        self._interrupt = interrupt
         self._buffer = buffer
         self._stopping = stopping
         self._next_compare = 0.0
@@ -261,18 +264,21 @@ class Reader:
         times in between (a wake-up may have been lost): that is all that an idle queue costs.
         """
         until = self._next_compare
-        due_ms = None
+        due_s = None
         if fetched.next_due_ms is not None:
-            due_ms = fetched.next_due_ms - fetched.now_ms
+            due_s = time.monotonic() + (fetched.next_due_ms - fetched.now_ms) / 1000
         # Under a name that was fenced meanwhile nothing must be claimed any more.
         while not self._stopping.is_set() and consumer == self._identity.consumer:
             now = time.monotonic()
-            if due_ms is not None:
-                until = min(until, now + due_ms / 1000)
+            if due_s is not None:
+                until = min(until, due_s)
             left_ms = int((until - now) * 1000) + 1
             if now >= until:
                 return
-            ended = self._block(min(left_ms, BLOCK_MS), consumer)
+            alarm = None
+            if due_s is not None and left_ms <= BLOCK_MS:
+                alarm = Alarm(due_s, self._interrupt)
+            ended = self._block(min(left_ms, BLOCK_MS), consumer, alarm)
             if ended is Ended.ARRIVED and time.monotonic() - now > QUIET_S:
                 # What came after a wait has most likely nothing behind it; no fetch is needed.
                 if not self._buffer.has_room():
@@ -282,12 +288,15 @@ class Reader:
             elif time.monotonic() < until:
                 keys = [source.keys for source in self.sources]
                 due_ms = self._link.run(scripts.peek(keys, self._delayed))
+                due_s = None if due_ms is None else time.monotonic() + due_ms / 1000
 
-    def _block(self, block_ms: int, consumer: str) -> Ended:
+    def _block(self, block_ms: int, consumer: str, alarm: Alarm | None) -> Ended:
         """One blocking read."""
         try:
             cancelled = self._delayed.cancelled if self._delayed else None
-            arrival = blocking_read(self._link, self.sources, consumer, block_ms, cancelled)
+            arrival = blocking_read(
+                self._link, self.sources, consumer, block_ms, cancelled=cancelled, alarm=alarm
+            )
         except CommandFailed as error:
             self._on_error(str(error), consumer)
             return Ended.WOKEN

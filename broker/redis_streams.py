@@ -283,6 +283,7 @@ class RedisStreamsBroker(QueueBroker):
             rotate=subscription is not None and subscription.rotates,
             endpoint=self.endpoint,
             retry=self._retry,
+            unblocker=process.unblocker,
             members=self.keys.members,
             identity=process.identity,
             in_flight=process.in_flight,

@@ -27,6 +27,7 @@ from streamatiq.broker.reclaimer import Reclaimer
 from streamatiq.broker.scripts import Fetched
 from streamatiq.broker.settlements import BatchOutcome, Settlement, settle
 from streamatiq.broker.sources import Source
+from streamatiq.broker.unblocking import Unblocker
 from streamatiq.errors import BrokerConnectionError
 
 __all__ = ["MAX_DELIVERIES", "WINDOW_MS", "Process", "SteppedIntake"]
@@ -56,7 +57,7 @@ class SteppedIntake(Intake):
         self._reader._compare(consumer)
 
     def block(self, consumer: str) -> Ended:
-        return self._reader._block(1, consumer)
+        return self._reader._block(1, consumer, None)
 
     def lost(self) -> None:
         self._reopen()
@@ -157,6 +158,7 @@ class Process:
                 rotate=group in self._layout.rotating,
                 endpoint=self._endpoint,
                 retry=RETRY,
+                unblocker=Unblocker(self._endpoint),
                 members=self._layout.keys.members,
                 identity=self.identity,
                 in_flight=self.in_flight,
