@@ -51,21 +51,27 @@ class Dying(Reclaiming):
         which=any_of,
         chosen=st.lists(endings.endings(), min_size=1, max_size=4),
         reads=st.booleans(),
+        pages=st.integers(0, 3),
     )
     def wake_up_fenced(
-        self, who: int, which: int, chosen: list[endings.Ending], reads: bool
+        self, who: int, which: int, chosen: list[endings.Ending], reads: bool, pages: int
     ) -> None:
-        """A process sleeps for too long, is reclaimed, and goes on: it reads, and settles what it
-        thinks it holds."""
+        """A process sleeps for too long, is reclaimed, perhaps in part (`pages`), and goes on: it
+        reads, settles what it thinks it holds, and cleans up once it knows."""
         process = self.busy(who, which)
         if len(self.processes) < 2:
             self.start_process()
         by = next(one for one in self.processes if one is not process)
         self.verify()
-        self.bury(by, process.name)
+        if pages:
+            self.bury_partly(by, process.name, pages)
+        else:
+            self.bury(by, process.name)
         if reads:
             # It does not know yet, so it is not enlisted anew.
             for group in [one for one, name in process.enlisted.items() if name == process.name]:
                 self.take(process, group, self.sources(group), room=4)
         self.verify()
         self.commit(process, self._ended(process, who, chosen))
+        self.verify()
+        self.beat(process)

@@ -87,18 +87,24 @@ class Producing(Dying):
         wanted=st.lists(st.tuples(lanes, st.booleans()), min_size=1, max_size=4),
         times=cuts,
         keep=kept,
+        again=st.sampled_from((False, False, False, True)),
     )
-    def enqueue(self, queue: str, wanted: list[tuple[int, bool]], times: int, keep: int) -> None:
+    def enqueue(
+        self, queue: str, wanted: list[tuple[int, bool]], times: int, keep: int, again: bool = False
+    ) -> None:
+        """New messages; or, if `again`, the last ones once more: that lifts a cancellation."""
         work = self.example.layout.work[queue]
         wires = []
+        known = [unit for unit, name in self.ledger.messages.items() if name == queue]
         for lane, later in wanted:
             self.numbers += 1
-            one = message(queue, self.numbers, lane)
+            number = int(known.pop().removeprefix("m")) if again and known else self.numbers
+            one = message(queue, number, lane)
             wires.append(work.to_enqueue(one, HOUR_MS if later else None))
         with self.example.cutting(times, keep_bytes=keep):
             self.attempt(
                 partial(work.enqueue, self.example.links, wires),
-                lambda model: model.enqueue(queue, wires),
+                lambda model: model.enqueue(queue, wires, lifts=True),
             )
         held = {one.member for one in wires if one.member in self.model.delayed[queue]}
         streams = {

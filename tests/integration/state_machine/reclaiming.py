@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis.stateful import rule
 from tests.integration.state_machine.acting import Steps, any_of
 from tests.integration.state_machine.ending import Ending
+from tests.integration.state_machine.model import FREE
 from tests.integration.state_machine.process import MAX_DELIVERIES, Process
 from tests.integration.state_machine.shapes import HOUR_MS
 
@@ -25,8 +27,10 @@ class Reclaiming(Ending):
     def reclaim_some(self, who: int, victim: int, pages: int) -> None:
         """A reclaimer that is interrupted after some pages."""
         name, process = self._victim(victim), self.process(who)
-        if process.name == name:
-            return
+        if process.name != name:
+            self.bury_partly(process, name, pages)
+
+    def bury_partly(self, process: Process, name: str, pages: int) -> None:
         reads = sorted(self.model.reads.get(name, ()))
         sources = [source for group in reads for source in self.sources(group)]
         for source in sources:
@@ -119,7 +123,9 @@ class Reclaiming(Ending):
     @rule(who=any_of, after=st.integers(0, 6), cut=st.booleans())
     def heartbeat(self, who: int, after: int, cut: bool) -> None:
         """A heartbeat: who was fenced cleans up, the leader looks for who is listed nowhere."""
-        process = self.process(who)
+        self.beat(self.process(who), after=after, cut=cut)
+
+    def beat(self, process: Process, *, after: int = 0, cut: bool = False) -> None:
         name = process.name
         beat = process.link.run(
             scripts.heartbeat(
@@ -145,15 +151,19 @@ class Reclaiming(Ending):
         return True
 
     def _told(self, process: Process, lost: list[str], leads: bool) -> Steps:
+        """What the reclaimer will do; the server is asked now, before it does."""
         own = [source for group in process._intakes for source in self.sources(group)]
+        steps: list[Steps] = []
         for name in lost:
-            yield from self._reclaiming(own, name)
-            yield from self._in_recorded_order(name, True)
+            steps += [self._reclaiming(own, name), self._in_recorded_order(name, True)]
         if leads and process.reclaimer._next_sweep == 0.0:
             listed = set(self.model.alive)
             for source in own:
                 infos: Any = self.example.admin.xinfo_consumers(source.keys.entries, source.group)
-                for info in infos:
-                    consumer = info["name"].decode()
-                    if consumer != "__free__" and consumer not in listed:
-                        yield from self._reclaiming([source], consumer)
+                names = [info["name"].decode() for info in infos]
+                steps += [
+                    self._reclaiming([source], name)
+                    for name in names
+                    if name != FREE and name not in listed | set(lost)
+                ]
+        return chain.from_iterable(steps)

@@ -46,9 +46,11 @@ class Reference(Model):
             known = ids.young[event_id] = self.append(log.entries, payload)
         return known
 
-    def enqueue(self, queue: str, messages: Sequence[Enqueue]) -> None:
-        """Adds messages to a queue."""
+    def enqueue(self, queue: str, messages: Sequence[Enqueue], *, lifts: bool = False) -> None:
+        """Adds messages to a queue. `lifts`: they are not cancelled any more."""
         for one in messages:
+            if lifts:
+                self.cancelled[queue].discard(one.member.partition(":")[2])
             if one.delay_ms < 0:
                 self.append(one.target.entries, one.message)
             else:
