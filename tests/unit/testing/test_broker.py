@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from streamatiq.settings import EventBusSettings, RedisSettings
 from streamatiq.testing import TestBroker, Twin
 
 AT_ONCE = Settings(redis=RedisSettings(max_retries=0, retry_delay=0.05))
-_numbers = itertools.count(1)
 
 
 class Asked(Event, type="testing.asked", log=Partitioned(2)):
@@ -227,6 +226,31 @@ def test_coroutines_publish_to_the_twin(broker: TestBroker) -> None:
 
     asyncio.run(publish())
     assert sorted(event.text for event in broker.published(Asked)) == ["a", "b"]
+
+
+def test_coroutine_handlers_run_as_often_as_asked(broker: TestBroker) -> None:
+    @on(Asked, name="answer")
+    async def answer(event: Asked) -> Answered:
+        await asyncio.sleep(0)
+        return Answered(ts_event=2, text=event.text)
+
+    for text in ("a", "b"):
+        broker.publish(*asked(text))
+        broker.run_until_idle()
+    assert [event.text for event in broker.published(Answered)] == ["a", "b"]
+    assert broker.failures == []
+
+
+def test_handlers_may_run_side_by_side(broker: TestBroker) -> None:
+    both = threading.Barrier(2)
+
+    @on(Asked, name="meet", max_retries=0)
+    def meet(event: Asked) -> None:
+        both.wait(5)
+
+    broker.publish(*asked("a", "b"))
+    broker.run_until_idle(threads=2)
+    assert broker.failures == []
 
 
 def test_a_subscription_has_no_messages(broker: TestBroker) -> None:
