@@ -20,7 +20,11 @@ _numbers = itertools.count(1)
 #: @ stands for the example's own prefix: what follows it is a key.
 KEYS = st.sampled_from([f"@:{number}" for number in range(2)])
 #: Keys of all kinds at once: commands meet values of another kind.
-ANY_KEY = st.sampled_from([f"@:{number}" for number in range(4)])
+ANY_KEY = st.sampled_from(["@:zset", "@:hash", "@:text", "@:0"])
+#: The key of a kind, and now and then another.
+ZSET = st.one_of(*[st.just("@:zset")] * 5, ANY_KEY)
+HASH = st.one_of(*[st.just("@:hash")] * 5, ANY_KEY)
+TEXT = st.one_of(*[st.just("@:text")] * 5, ANY_KEY)
 GROUP = st.sampled_from(["g", "h"])
 CONSUMER = st.sampled_from(["a", "b", "__free__"])
 ID = st.builds("{}-{}".format, st.integers(0, 4), st.integers(0, 2))
@@ -101,32 +105,32 @@ PROGRESS = st.one_of(
     _command("XGROUP", "SETID", "@:0", "g", PLACE, _maybe("ENTRIESREAD", COUNT)),
 )
 OTHERS = st.one_of(
-    _command("ZADD", ANY_KEY, st.lists(st.sampled_from(["NX", "XX", "GT", "LT", "CH"]), max_size=2),
+    _command("ZADD", ZSET, st.lists(st.sampled_from(["NX", "XX", "GT", "LT", "CH"]), max_size=2),
              SCORE, MEMBER, SCORE, MEMBER),
-    _command("ZREM", ANY_KEY, MEMBER),
-    _command("ZRANGE", ANY_KEY, RANK, RANK, _maybe("REV"), _maybe("WITHSCORES")),
-    _command("ZRANGE", ANY_KEY, SCORE_EDGE, SCORE_EDGE, "BYSCORE", _maybe("REV"),
+    _command("ZREM", ZSET, MEMBER),
+    _command("ZRANGE", ZSET, RANK, RANK, _maybe("REV"), _maybe("WITHSCORES")),
+    _command("ZRANGE", ZSET, SCORE_EDGE, SCORE_EDGE, "BYSCORE", _maybe("REV"),
              _maybe("LIMIT", st.integers(0, 2), st.integers(-1, 2)), _maybe("WITHSCORES")),
-    _command("ZRANGEBYSCORE", ANY_KEY, SCORE_EDGE, SCORE_EDGE, _maybe("WITHSCORES")),
-    _command("ZREMRANGEBYSCORE", ANY_KEY, SCORE_EDGE, SCORE_EDGE),
-    _command("ZCOUNT", ANY_KEY, SCORE_EDGE, SCORE_EDGE),
-    _command("ZPOPMIN", ANY_KEY, _maybe(COUNT)),
-    _command("ZMSCORE", ANY_KEY, MEMBER, MEMBER),
-    _command("ZSCORE", ANY_KEY, MEMBER),
-    _command("ZCARD", ANY_KEY),
-    _command("HSET", ANY_KEY, MEMBER, SCORE, MEMBER, "v"),
-    _command("HSETNX", ANY_KEY, MEMBER, "w"),
-    _command("HGET", ANY_KEY, MEMBER),
-    _command("HMGET", ANY_KEY, MEMBER, MEMBER),
-    _command("HGETALL", ANY_KEY),
-    _command("HDEL", ANY_KEY, MEMBER, MEMBER),
-    _command("HEXISTS", ANY_KEY, MEMBER),
-    _command("HLEN", ANY_KEY),
-    _command("HINCRBY", ANY_KEY, MEMBER, COUNT),
-    _command("SET", ANY_KEY, MEMBER, _maybe(st.sampled_from(["NX", "XX"])), _maybe("GET"),
+    _command("ZRANGEBYSCORE", ZSET, SCORE_EDGE, SCORE_EDGE, _maybe("WITHSCORES")),
+    _command("ZREMRANGEBYSCORE", ZSET, SCORE_EDGE, SCORE_EDGE),
+    _command("ZCOUNT", ZSET, SCORE_EDGE, SCORE_EDGE),
+    _command("ZPOPMIN", ZSET, _maybe(COUNT)),
+    _command("ZMSCORE", ZSET, MEMBER, MEMBER),
+    _command("ZSCORE", ZSET, MEMBER),
+    _command("ZCARD", ZSET),
+    _command("HSET", HASH, MEMBER, SCORE, MEMBER, "v"),
+    _command("HSETNX", HASH, MEMBER, "w"),
+    _command("HGET", HASH, MEMBER),
+    _command("HMGET", HASH, MEMBER, MEMBER),
+    _command("HGETALL", HASH),
+    _command("HDEL", HASH, MEMBER, MEMBER),
+    _command("HEXISTS", HASH, MEMBER),
+    _command("HLEN", HASH),
+    _command("HINCRBY", HASH, MEMBER, COUNT),
+    _command("SET", TEXT, MEMBER, _maybe(st.sampled_from(["NX", "XX"])), _maybe("GET"),
              st.sampled_from([(), ("KEEPTTL",), ("EX", 100), ("PX", 100_000), ("EX", 0)])),
-    _command("GET", ANY_KEY),
-    _command("INCRBY", ANY_KEY, COUNT),
+    _command("GET", TEXT),
+    _command("INCRBY", TEXT, COUNT),
     _command("EXPIRE", ANY_KEY, st.sampled_from([100, -1])),
     _command("PEXPIRE", ANY_KEY, 100_000, _maybe(st.sampled_from(["NX", "XX", "GT", "LT"]))),
     _command("PERSIST", ANY_KEY),
@@ -174,7 +178,7 @@ def _compare(both: Both, commands: list[Command]) -> None:
         for command in commands
     ]
     real, ours = answers(both.server, ready), answers(both.twin, ready)
-    both.server.send("UNLINK", *[f"{name}:{number}" for number in range(4)])
+    both.server.send("UNLINK", *[f"{name}:{word}" for word in ("0", "1", "zset", "hash", "text")])
     same(ready, real, ours, _normal)
 
 
@@ -204,4 +208,6 @@ def test_how_far_groups_have_read(both: Both, commands: list[Command]) -> None:
 @EXAMPLES
 @given(st.lists(OTHERS, min_size=5, max_size=40))
 def test_other_kinds_of_keys(both: Both, commands: list[Command]) -> None:
-    _compare(both, commands)
+    begin: list[Command] = [("ZADD", "@:zset", score, score) for score in ("1", "2", "2.5", "1e20")]
+    begin += [("HSET", "@:hash", "x", "1", "y", "2"), ("SET", "@:text", "7")]
+    _compare(both, begin + commands)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -269,3 +271,25 @@ def test_nothing_is_left_of_a_closed_twin() -> None:
     assert not Path(path).parent.exists()
     with pytest.raises(BrokerError, match="is closed"):
         twin.advance(1)
+
+
+def test_a_long_temporary_path_is_avoided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with Twin() as twin:
+        assert len(twin.url) < 108
+        assert list(long.iterdir()) == []
+
+
+def test_a_twin_that_nobody_closes_leaves_nothing() -> None:
+    program = (
+        "from streamatiq.testing import TestBroker\n"
+        "broker = TestBroker()\n"
+        "print(broker.twin.url.removeprefix('unix://'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert run.stderr == ""
+    assert not Path(run.stdout.strip()).parent.exists()

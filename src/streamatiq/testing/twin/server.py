@@ -10,6 +10,8 @@ Only the thread touches data and sessions. `_calls` brings it what other threads
 
 from __future__ import annotations
 
+import atexit
+import os
 import selectors
 import shutil
 import socket
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 #: Bytes of one read.
 READ = 1 << 16
+#: Longest path of a Unix socket that every system takes, characters.
+MAX_PATH = 100
 #: Seconds that a call from another thread may take.
 PATIENCE_S = 10.0
 
@@ -59,7 +63,7 @@ class Twin:
         self._ahead_us = 0
         self._store = Store(self._now_us)
         self._clients = Clients(self._store)
-        self._folder = Path(tempfile.mkdtemp(prefix="streamatiq-"))
+        self._folder = _short_folder()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path = self._folder / "twin.sock"
         #: unix://PATH
@@ -74,6 +78,8 @@ class Twin:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._calls: deque[Callable[[], None]] = deque()
         self._closing = False
+        self._pid = os.getpid()
+        atexit.register(self.close)  # a broker that is global is seldom closed
         self._thread = threading.Thread(target=self._run, name="streamatiq-twin", daemon=True)
         self._thread.start()
 
@@ -123,10 +129,11 @@ class Twin:
         self._ask(cut)
 
     def close(self) -> None:
-        """Ends the twin; its data are gone. Idempotent."""
-        if self._closing:
+        """Ends the twin; its data are gone. Idempotent; without effect in a forked process."""
+        if self._closing or self._pid != os.getpid():
             return
         self._closing = True
+        atexit.unregister(self.close)
         self._nudge()
         self._thread.join()
         self._listener.close()
@@ -235,3 +242,12 @@ class Twin:
         if self._clients.close(session):
             self._selector.unregister(session.sock)
             session.sock.close()
+
+
+def _short_folder() -> Path:
+    """A new folder whose path leaves room for the name of a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="streamatiq-"))
+    if len(str(folder / "twin.sock")) <= MAX_PATH:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="streamatiq-", dir="/tmp"))
