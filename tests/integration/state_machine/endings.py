@@ -14,7 +14,7 @@ from streamatiq.broker.settlements import Emit
 from streamatiq.events import emit_id
 from streamatiq.workers.emitting import collect
 
-__all__ = ["LATER", "RETRY", "Ending", "end", "endings"]
+__all__ = ["DONE", "EMITS", "LATER", "RETRY", "Ending", "end", "endings"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Ending:
     messages: tuple[tuple[str, bool], ...]
 
 
+#: It is done.
+DONE = Ending("done", 0, False, ())
+#: It is done, and emits an event.
+EMITS = Ending("done", 1, False, ())
 #: It failed, and is tried again at once.
 RETRY = Ending("retry", 0, False, ())
 #: It failed, and is tried again after an hour.

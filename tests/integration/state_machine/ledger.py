@@ -73,7 +73,7 @@ class Ledger:
             unit = units[one.source.keys.entries, one.entry_id]
             self.tried |= {str(_uuid(emit.event_id)) for emit in one.emits}
             text = problems.get((one.source.name, one.source.group, one.entry_id), "")
-            if (one.source, one.consumer) in said.fenced or text == "GONE":
+            if (one.source, one.consumer) in said.fenced or text.startswith(("GONE", "WRONGTYPE")):
                 continue
             if text == "DUPLICATE":
                 self.ended.add((one.source.group, unit))

@@ -14,6 +14,8 @@ from tests.integration.state_machine.producing import Producing
 from tests.integration.state_machine.proof import prove
 from tests.integration.state_machine.reference import ms
 
+from streamatiq.broker.keys import LogKeys
+
 __all__ = ["Machine"]
 
 
@@ -62,6 +64,25 @@ class Machine(Producing):
         if state.marks.young:
             self.example.admin.pexpire(source.keys.done, 200_000)
             state.marks.aged = True
+
+    @rule()
+    def break_log(self) -> None:
+        """A key of the effects' log holds something else: nothing can be emitted."""
+        log = self._effects()
+        if not self.example.admin.exists(log.ids_old):
+            self.example.admin.set(log.ids_old, "not ours")
+            self.model.misplaced[log.entries] = (
+                f"WRONGTYPE {log.ids_old} holds a string and not a hash"
+            )
+
+    @rule()
+    def mend_log(self) -> None:
+        log = self._effects()
+        if self.model.misplaced.pop(log.entries, None):
+            self.example.admin.delete(log.ids_old)
+
+    def _effects(self) -> LogKeys:
+        return next(log for key, log in self.example.log_keys.items() if "effect" in key)
 
     @rule()
     def forget_scripts(self) -> None:

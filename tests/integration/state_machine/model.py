@@ -125,6 +125,8 @@ class Model:
         #: (stream, entry id) whose retry state stays behind, although they are settled: a retry of
         #: an event that was handled before. The script should drop it; see `settling`.
         self.leaked: set[tuple[str, bytes]] = set()
+        #: Logs (entries key) that cannot be added to, and what the settle script says of them.
+        self.misplaced: dict[str, str] = {}
         self.seen_ms = 0.0
 
     def readers(self, stream: str) -> Iterator[SourceState]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.integration.state_machine.shapes import Layout
@@ -194,14 +195,14 @@ class Process:
     def consumer(self, delivery: Delivery) -> StreamConsumer:
         return self._consumers[delivery.source.group]
 
-    def commit(self, batch: Sequence[Settlement]) -> BatchOutcome:
-        """Settles a batch with the committer, which repeats it until it is answered."""
-        self.batches += 1
-        self.committer.submit_at_once(batch)
+    def commit(self, batch: Sequence[Settlement]) -> list[BatchOutcome]:
+        """Settles a batch with the committer, which repeats it until it is answered; returns the
+        answers to it, and to the second batch that it makes of what was refused."""
+        self.committer.submit_at_once([replace(one) for one in batch])
         assert self.committer.flush(20.0), "the committer does not come to an end"
-        (outcome,) = self.committer.outcomes
-        self.committer.outcomes.clear()
-        return outcome
+        outcomes, self.committer.outcomes = self.committer.outcomes, []
+        self.batches += len(outcomes)
+        return outcomes
 
     def send_once(self, number: int, batch: Sequence[Settlement]) -> BatchOutcome | None:
         """Sends a batch as the committer does, but once; None if the reply is lost."""

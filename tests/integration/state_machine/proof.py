@@ -12,14 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["prove"]
 
-DONE = endings.Ending("done", 0, False, ())
-EMITS = endings.Ending("done", 1, False, ())
 #: More rounds than any example can need.
 ROUNDS = 200
 
 
 def prove(machine: Machine) -> None:
     """Drains everything and checks what was promised."""
+    machine.mend_log()
     machine.verify()
     healthy = _last_one(machine)
     for _ in range(ROUNDS):
@@ -60,7 +59,7 @@ def _round(machine: Machine, healthy: Process) -> int:
         taken += machine.take(healthy, group, sources, room=50)
         taken += machine.take(healthy, group, sources, room=1, alone=True)
         while healthy.held:
-            ending = DONE if group == "gamma" else EMITS
+            ending = endings.DONE if group == "gamma" else endings.EMITS
             machine.commit(healthy, machine._ended(healthy, 0, [ending] * len(healthy.held)))
             machine.verify()
         done += taken

@@ -75,8 +75,13 @@ class _Group:
         action = one.action
         marked = self.source.is_log and not isinstance(action, HandBack) and bool(one.event_id)
         duplicate = marked and one.event_id in self.state.marks
+        broken = [
+            self.model.misplaced[emit.log.entries]
+            for emit in one.emits
+            if emit.log.entries in self.model.misplaced
+        ]
         own = not isinstance(action, Ended) or bool(one.messages)
-        gone = own and not self._is_held(one)
+        gone = bool(broken) or (own and not self._is_held(one))
         if not duplicate and not gone:
             for _ in range(self.model.caused(one.emits, one.messages)):
                 self._problem(one.entry_id, "CANCELLED")
@@ -95,7 +100,7 @@ class _Group:
                 self.model.dead[self.source.keys.dead].append((one.entry_id, cause))
             self.settled.append(one)
         if gone:
-            self._problem(one.entry_id, "GONE")
+            self._problem(one.entry_id, broken[0] if broken else "GONE")
             self.failed.add(one.entry_id)
 
     def _end(self, members: Sequence[Settlement]) -> None:

@@ -30,7 +30,7 @@ while a <= #ARGV do
       reply[#reply + 1] = redis.call('HKEYS', key)
     end
   else
-    reply = redis.call(unpack(command))
+    reply = redis.pcall(unpack(command)) -- of another type: as if it were not there
   end
   if reply and (type(reply) ~= 'table' or #reply > 0) then replies[#replies + 1] = {n, reply} end
 end

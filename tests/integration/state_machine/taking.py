@@ -183,13 +183,19 @@ class Taking(Acting):
             self._enlist(process, group)
             self.verify()
         process.intake(group).compare(process.name)
-        held = {one.entry_id for one in process.held if one.source.group == group}
+        # Entries of different streams may have the same id.
+        held = {
+            (one.source.keys.entries, one.entry_id)
+            for one in process.held
+            if one.source.group == group
+        }
         batch = process.collected.take()
         lost = {
             (source.keys.entries, one.entry_id)
             for source in self.sources(group)
             for one, pending in self.model.sources[source.keys.entries, group].pending.items()
-            if pending.owner == process.name and one.entry_id not in held
-        }
-        assert {(one.source.keys.entries, one.entry_id) for one in batch} == lost
+            if pending.owner == process.name
+        } - held
+        found = {(one.source.keys.entries, one.entry_id) for one in batch}
+        assert found == lost, f"found {found} to be lost, which are {lost}"
         self.commit(process, batch)

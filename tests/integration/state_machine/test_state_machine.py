@@ -19,7 +19,7 @@ from tests.integration.state_machine.machine import Machine
 from tests.integration.state_machine.shapes import HOUR_MS
 from tests.integration.state_machine.world import World
 
-from streamatiq.broker import consumer, reclaimer
+from streamatiq.broker import committer, consumer, reclaimer
 
 FOUND = [Phase.explicit, Phase.generate]
 SHORTENED = [*FOUND, Phase.shrink]
@@ -31,6 +31,7 @@ def world(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(reclaimer, "PAGE", 2)
     monkeypatch.setattr(reclaimer, "SILENCE_S", 1e9)
     monkeypatch.setattr(consumer, "UNDECIDED_MS", HOUR_MS)
+    monkeypatch.setattr(committer, "RETRY_MS", HOUR_MS)
     return World(own_server)
 
 
@@ -53,7 +54,7 @@ def test_any_order_of_events(world: World) -> None:
     shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
     _run(
         world,
-        max_examples=20,
+        max_examples=25,
         stateful_step_count=40,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
