@@ -26,9 +26,14 @@ from dramatiq.logging import get_logger
 from ..errors import BrokerConnectionError, BrokerError, ReadOnlyServer
 from .connections import Endpoint, Link, RetryPolicy
 from .in_flight import InFlight
+from .outages import Outages
 from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "OnSettled"]
+
+#: Told of each batch that the server has answered: what was asked, what became of it, and when the
+#: answer was there, ns, wall clock.
+OnSettled = Callable[[Sequence[Settlement], BatchOutcome, int], object]
 
 #: Deliveries that may be unsettled at a time.
 WINDOW = 256
@@ -49,6 +54,8 @@ class Committer:
       window_ms: How long done marks and publish ids are kept at least.
       on_fenced: Called with a consumer name that turned out to be fenced.
       in_flight: What this process holds; settled entries are taken out.
+      on_settled: See `OnSettled`. Called in the committer's thread, before the batch counts as
+        settled here; must return soon, must not raise, and must change nothing.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Committer:
         window_ms: int,
         on_fenced: Callable[[str], None],
         in_flight: InFlight,
+        on_settled: OnSettled = lambda batch, outcome, at_ns: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.name = os.urandom(6).hex()
@@ -67,6 +75,8 @@ class Committer:
         self._window_ms = window_ms
         self._on_fenced = on_fenced
         self._in_flight = in_flight
+        self._on_settled = on_settled
+        self.outages = Outages()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
@@ -188,6 +198,7 @@ class Committer:
                 return [left for one in batch for left in self._commit([one])]
             self.logger.exception("%s cannot be settled.", batch[0].source.name)
             return self._refused(batch[0], repr(error))
+        self._on_settled(batch, outcome, time.time_ns())
         return self._look_at(batch, outcome)
 
     def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
@@ -199,6 +210,7 @@ class Committer:
             except (BrokerConnectionError, ReadOnlyServer) as error:
                 # A primary that was demoted: its successor will answer under the same address.
                 self._link.close()
+                self.outages.lost()
                 if lost_at is None:
                     lost_at = time.monotonic()
                     self.logger.warning("Cannot settle: %s Trying on.", error)
@@ -206,6 +218,7 @@ class Committer:
                     raise
                 continue
             if lost_at is not None:
+                self.outages.back()
                 self.logger.info(
                     "%s answers again after %.1f s; settling goes on.",
                     self._shown,

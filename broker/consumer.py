@@ -123,6 +123,7 @@ class StreamConsumer(Consumer):
                 attempt=delivery.attempt,
                 has_options=delivery.has_options,
                 times=delivery.times(),
+                happened_ns=0 if delivery.event is None else delivery.event.ts_event,
             )
         )
         delivery.settled = True

@@ -24,6 +24,7 @@ from .arrivals import Arrivals
 from .connections import Endpoint, Link, RetryPolicy
 from .identity import Identity
 from .keys import MemberKeys
+from .outages import Outages
 from .reclaimer import Reclaimer
 from .server import ServerInfo
 
@@ -58,6 +59,7 @@ class Heartbeat:
         record: Callable[[], bytes],
     ) -> None:
         self.logger = get_logger(__name__, type(self))
+        self.outages = Outages()
         self._members = members
         self._identity = identity
         self._reclaimer = reclaimer
@@ -110,10 +112,12 @@ class Heartbeat:
                 if not connected:
                     self._connect()
                     connected = True
+                    self.outages.back()
                     backoff = retry.backoff(wait=self._stopping.wait, limit_s=RECONNECT_S)
                 self._step()
             except BrokerConnectionError as error:
                 self.logger.debug("Heartbeat: %s Connecting again.", error)
+                self.outages.lost()
                 connected = self._lost()
                 backoff.pause()
             except BrokerError as error:

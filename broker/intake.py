@@ -27,6 +27,7 @@ from .groups import wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
+from .outages import Outages
 from .reader import Reader
 from .scripts import DelayedKeys
 from .sources import Source
@@ -96,6 +97,7 @@ class Intake:
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.name = name
+        self.outages = Outages()
         self._endpoint = endpoint
         self._unblocker = unblocker
         self._retry = RetryPolicy(None, retry.delay_s)
@@ -192,6 +194,7 @@ class Intake:
                     if lost:
                         self.logger.info("%s: reading again.", self.name)
                     lost = False
+                    self.outages.back()
                     backoff = self._retry.backoff(wait=self._stopping.wait)
                 self._reader.read()
             except BrokerConnectionError as error:
@@ -199,6 +202,7 @@ class Intake:
                 if not lost and not self._stopping.is_set():
                     self.logger.warning("%s: cannot read: %s Trying on.", self.name, error)
                 lost = True
+                self.outages.lost()
                 self._reopen()
                 backoff.pause()
             except BrokerError as error:

@@ -18,7 +18,7 @@ from dramatiq import Worker
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerError
-from .committer import Committer
+from .committer import Committer, OnSettled
 from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
 from .delivery import Delivery
@@ -29,6 +29,7 @@ from .in_flight import InFlight
 from .intake import Intake
 from .keys import MemberKeys
 from .members import ReadSource, reads_of
+from .outages import Outages
 from .pulse import Pulse
 from .reclaimer import Reclaimer
 from .unblocking import Unblocker
@@ -53,6 +54,7 @@ class ConsumingProcess:
       worker: Dramatiq's worker in this process, if there is one; looked at for health records.
       housekeeping: What the process that looks for dead ones does every minute besides; is told
         this process's name.
+      on_settled: As the committer's.
 
     `_lock` guards `_intakes`.
     """
@@ -66,6 +68,7 @@ class ConsumingProcess:
         window_ms: int,
         worker: Callable[[], Worker | None] = lambda: None,
         housekeeping: Callable[[Link, str], object] = lambda _, name: None,
+        on_settled: OnSettled = lambda batch, outcome, at_ns: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.pid = os.getpid()
@@ -81,6 +84,7 @@ class ConsumingProcess:
             window_ms=window_ms,
             on_fenced=self.identity.fenced,
             in_flight=self.in_flight,
+            on_settled=on_settled,
         )
         self._reclaimer = Reclaimer(
             members,
@@ -132,6 +136,12 @@ class ConsumingProcess:
             what = "its heartbeat thread has died: others will find it dead"
             problems.append(Problem(health.shown, "", silent_s, what, "Restart it."))
         return HealthReport([health], problems)
+
+    def outages(self) -> list[tuple[str, Outages]]:
+        """Of each connection that is kept open, by what it is for."""
+        intakes = [("intake", intake.outages) for intake in self._all().values()]
+        rest = [("committer", self.committer.outages), ("heartbeat", self.heartbeat.outages)]
+        return intakes + rest
 
     def stop_reading(self, worker: Worker | None = None) -> None:
         """Stops intakes, those of `worker` or all, and hands back, at once, all that no thread has

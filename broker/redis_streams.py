@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dramatiq import Message, Worker
@@ -20,6 +21,7 @@ from .groups import groups_maker
 from .health import MAX_SILENCE_S, HealthReport
 from .hooks import Hooks
 from .intake import Intake
+from .outages import Outages
 from .process import ConsumingProcess
 from .queue_broker import QueueBroker
 from .server import check_server
@@ -271,6 +273,18 @@ class RedisStreamsBroker(QueueBroker):
             return HealthReport([], [])
         return process.health(max_silence_s=max_silence_s, max_running_s=max_running_s)
 
+    def outages(self) -> list[tuple[str, Outages]]:
+        """How often this process lost its connections, and found them again.
+
+        Returns:
+          What each is for (`intake`, `committer`, `heartbeat`) and its counts, which go on; empty
+          where nothing is consumed. Thread-safe.
+        """
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            return []
+        return process.outages()
+
     # -- parts ---------------------------------------------------------------------------------
 
     def _intake(self, queue_name: str, process: ConsumingProcess) -> Intake:
@@ -305,6 +319,8 @@ class RedisStreamsBroker(QueueBroker):
                     housekeeping=self._dead_letters.expire_by(
                         self.settings.event_bus.dead_letter_ttl
                     ),
+                    # Hooks `after_settle(broker, batch, outcome, at_ns)`; see `OnSettled`.
+                    on_settled=partial(self.emit_after, "settle"),
                 )
             return self._process
 

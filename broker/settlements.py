@@ -125,6 +125,7 @@ class Settlement:
       attempt: 1 for the first delivery.
       has_options: Whether retry state is stored that must go.
       times: For the audit.
+      happened_ns: When the event happened, ns, by its own clock; 0 for messages.
     """
 
     source: Source
@@ -137,6 +138,7 @@ class Settlement:
     attempt: int = 1
     has_options: bool = False
     times: Times = NO_TIMES
+    happened_ns: int = 0
 
     @property
     def held(self) -> Held:

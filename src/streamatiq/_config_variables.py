@@ -25,7 +25,15 @@ PREFIX = "STREAMATIQ_"
 #: Names the settings file.
 CONFIG_VARIABLE = "STREAMATIQ_CONFIG"
 #: Variables with our prefix that are not settings.
-RESERVED = frozenset({CONFIG_VARIABLE, "STREAMATIQ_SERVER_BINARY"})
+RESERVED = frozenset(
+    {
+        CONFIG_VARIABLE,
+        "STREAMATIQ_SERVER_BINARY",
+        "STREAMATIQ_METRICS_DIR",
+        "STREAMATIQ_METRICS_HOST",
+        "STREAMATIQ_METRICS_PORT",
+    }
+)
 
 
 def variable(path: tuple[str, ...]) -> str:
