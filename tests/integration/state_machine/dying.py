@@ -23,14 +23,14 @@ class Dying(Reclaiming):
         which=any_of,
         room=st.integers(1, 4),
         alone=st.booleans(),
-        times=st.integers(1, 4),
+        times=st.integers(2, 4),
         retried=st.booleans(),
     )
     def crash(
         self, who: int, which: int, room: int, alone: bool, times: int, retried: bool
     ) -> None:
         """An entry kills its workers, perhaps on a retry: it is claimed, the process dies and is
-        reclaimed."""
+        reclaimed. What is suspected then is asked for by two at the same time."""
         wanted = (lambda one: one.suspects) if alone else (lambda one: one.parked or one.unread)
         group = self.group(which, wanted)
         if retried:
@@ -45,6 +45,9 @@ class Dying(Reclaiming):
             if process.name in self.model.alive:
                 self.bury(self.process(who), process.name)
             self.verify()
+        if len(self.processes) < 2:
+            self.start_process()
+        self.take_suspect(who, which, False, 1)
 
     @rule(
         who=any_of,

@@ -85,6 +85,7 @@ class Ending(Taking):
         self.processes.remove(process)
         self.ghosts.append(process)
         self.graves += [process.name, *process.identity.take_lost()]
+        process.close()
         if not self.processes:
             self.start_process()
 

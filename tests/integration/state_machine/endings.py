@@ -14,7 +14,7 @@ from streamatiq.broker.settlements import Emit
 from streamatiq.events import emit_id
 from streamatiq.workers.emitting import collect
 
-__all__ = ["DONE", "EMITS", "LATER", "RETRY", "Ending", "end", "endings"]
+__all__ = ["DONE", "EMITS", "FAIL", "LATER", "RETRY", "Ending", "end", "endings"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Ending:
 DONE = Ending("done", 0, False, ())
 #: It is done, and emits an event.
 EMITS = Ending("done", 1, False, ())
+#: It failed for good.
+FAIL = Ending("fail", 0, False, ())
 #: It failed, and is tried again at once.
 RETRY = Ending("retry", 0, False, ())
 #: It failed, and is tried again after an hour.

@@ -220,7 +220,7 @@ class Process:
         return self.committer.name
 
     def close(self) -> None:
-        """Ends its thread and connections."""
+        """Ends its thread and connections. Idempotent."""
         if self._committer is not None:
             self._committer.close(5.0)
         for one in self._intakes.values():

@@ -160,22 +160,21 @@ class Producing(Dying):
     @rule(
         queue=queues,
         who=any_of,
-        chosen=st.lists(endings.endings(), min_size=1, max_size=4),
+        ending=st.sampled_from((endings.RETRY, endings.LATER, endings.FAIL, endings.DONE)),
         running=st.booleans(),
     )
-    def flush(self, queue: str, who: int, chosen: list[endings.Ending], running: bool) -> None:
+    def flush(self, queue: str, who: int, ending: endings.Ending, running: bool) -> None:
         """A queue is emptied; under handlers that run, if `running`."""
         process = self.process(who)
         if running:
+            self.enqueue(queue, [(1, False)], 0, 0)
+            self.verify()
             self.take(process, queue, self.sources(queue), room=4)
             self.verify()
         self._flush(queue)
         if running:
             self.verify()
-            places = [at for at, one in enumerate(process.held) if one.source.group == queue]
-            for place, ending in zip(reversed(places), chosen, strict=False):
-                self.commit(process, self._ended(process, place, [ending]))
-                self.verify()
+            self.commit_all(process, queue, ending)
 
     def _flush(self, queue: str) -> None:
         work = self.example.layout.work[queue]

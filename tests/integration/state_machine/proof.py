@@ -57,6 +57,8 @@ def _round(machine: Machine, healthy: Process) -> int:
         sources = machine.sources(group)
         taken = machine.take(healthy, group, sources, room=2)
         taken += machine.take(healthy, group, sources, room=50)
+        # The second one only if the first is of another stream: suspects run one at a time.
+        taken += machine.take(healthy, group, sources, room=1, alone=True)
         taken += machine.take(healthy, group, sources, room=1, alone=True)
         while healthy.held:
             ending = endings.DONE if group == "gamma" else endings.EMITS

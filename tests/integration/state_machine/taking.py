@@ -33,8 +33,10 @@ class Taking(Acting):
         room=st.integers(1, 6),
         turn=any_of,
         cut=st.sampled_from((False, False, False, True)),
+        looks=st.booleans(),
     )
-    def fetch(self, who: int, which: int, room: int, turn: int, cut: bool) -> None:
+    def fetch(self, who: int, which: int, room: int, turn: int, cut: bool, looks: bool) -> None:
+        """A fetch; if its reply is lost, the process may look for that at once."""
         process = self.process(who)
         group = self.group(which, lambda one: one.unread or one.parked)
         sources = self.sources(group)
@@ -43,6 +45,9 @@ class Taking(Acting):
             turn %= len(sources)
             sources = [*sources[turn:], *sources[:turn]]
         self.take(process, group, sources, room=room, cut=cut)
+        if cut and looks:
+            self.verify()
+            self.compare_group(process, group)
 
     @rule(
         who=any_of,
@@ -179,6 +184,9 @@ class Taking(Acting):
         group = self.group(
             which, lambda one: any(p.owner == process.name for p in one.pending.values())
         )
+        self.compare_group(process, group)
+
+    def compare_group(self, process: Process, group: str) -> None:
         if process.enlisted.get(group) != process.name:
             self._enlist(process, group)
             self.verify()

@@ -54,7 +54,7 @@ def test_any_order_of_events(world: World) -> None:
     shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
     _run(
         world,
-        max_examples=25,
+        max_examples=15,
         stateful_step_count=40,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
