@@ -12,10 +12,12 @@ from .command_line import set_broker_for_command_line
 from .defaults import default_broker
 from .emitting import emit
 from .loader import load_handlers
+from .metrics import LatencyMetrics
 from .on import on
 from .publishing import apublish, apublish_many, publish, publish_many
 
 __all__ = [
+    "LatencyMetrics",
     "apublish",
     "apublish_many",
     "default_broker",

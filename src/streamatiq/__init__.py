@@ -54,7 +54,16 @@ if TYPE_CHECKING:
         upcast,
     )
     from .settings import Settings
-    from .workers import apublish, apublish_many, default_broker, emit, on, publish, publish_many
+    from .workers import (
+        LatencyMetrics,
+        apublish,
+        apublish_many,
+        default_broker,
+        emit,
+        on,
+        publish,
+        publish_many,
+    )
 
 __version__ = _version("streamatiq")
 
@@ -72,6 +81,7 @@ __all__ = [
     "FillEvent",
     "Lane",
     "Laned",
+    "LatencyMetrics",
     "Liquidity",
     "Logs",
     "MarketDataEvent",
