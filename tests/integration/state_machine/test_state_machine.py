@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.conftest import OwnServer
+from tests.integration.state_machine.endings import EMITS
 from tests.integration.state_machine.machine import Machine
 from tests.integration.state_machine.shapes import HOUR_MS
 from tests.integration.state_machine.world import World
@@ -59,6 +61,57 @@ def test_any_order_of_events(world: World) -> None:
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
     )
+
+
+def _two_suspects(machine: Machine) -> None:
+    """Of entries that may have killed their worker one runs at a time."""
+    machine.begin([3], [(1, False)] * 4)
+    for _ in range(2):
+        dead = machine.processes[0]
+        machine.take(dead, "work", machine.sources("work"), room=4)
+        machine._die(dead)
+        machine.verify()
+        machine.bury(machine.processes[0], dead.name)
+        machine.verify()
+    machine.start_process()
+    machine.take_suspect(0, 0, cut=False, others=1)
+
+
+def _once_in_one_call(machine: Machine) -> None:
+    """The same event several times in one call."""
+    machine.publish([3, 8, 3, 3], 0, 0)
+
+
+def _batch_that_comes_late(machine: Machine) -> None:
+    """A batch that was long on its way, behind the next one, is refused."""
+    machine.begin([3, 8], [])
+    process = machine.processes[0]
+    machine.take(process, "beta", machine.sources("beta"), room=4)
+    for _ in range(2):
+        machine.commit(process, machine._ended(process, 0, [EMITS]))
+        machine.verify()
+    machine.send_again(0)
+    machine.send_again(1)
+
+
+def _known_for_a_second_window(machine: Machine) -> None:
+    """An id is known until two windows have passed."""
+    machine.publish([3], 0, 0)
+    for window in range(2):
+        for which in range(len(machine.example.log_keys)):
+            machine.age_ids(which)
+        machine.publish([8, 3][: 2 - window], 0, 0)
+        machine.verify()
+
+
+@pytest.mark.parametrize(
+    "steps", [_two_suspects, _once_in_one_call, _batch_that_comes_late, _known_for_a_second_window]
+)
+def test_orders_that_chance_finds_rarely(world: World, steps: Callable[[Machine], None]) -> None:
+    machine = type("StateMachine", (Machine,), {"world": world})()
+    steps(machine)
+    machine.verify()
+    machine.teardown()
 
 
 @pytest.mark.soak
