@@ -41,6 +41,8 @@ WINDOW = 256
 MAX_BATCH = 128
 #: Seconds that `submit` waits for the window before it raises.
 PATIENCE_S = 5.0
+#: Longest pause between attempts to reach the server, seconds.
+RECONNECT_S = 1.0
 #: Milliseconds until an entry that could not be settled is delivered again.
 RETRY_MS = 15_000
 
@@ -202,7 +204,7 @@ class Committer:
         return self._look_at(batch, outcome)
 
     def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
-        backoff = self._retry.backoff(wait=self._give_up.wait)
+        backoff = self._retry.backoff(wait=self._give_up.wait, limit_s=RECONNECT_S)
         lost_at: float | None = None
         while True:
             try:

@@ -47,6 +47,7 @@ class Heartbeat:
       identity: This process's consumer name.
       reclaimer: What to do as the one that looks for dead processes.
       record: Makes this process's health record, JSON; called with each heartbeat.
+      on_renamed: Called in the thread when the present name turned out to be declared dead.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Heartbeat:
         reclaimer: Reclaimer,
         *,
         record: Callable[[], bytes],
+        on_renamed: Callable[[], None] = lambda: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.outages = Outages()
@@ -64,6 +66,9 @@ class Heartbeat:
         self._identity = identity
         self._reclaimer = reclaimer
         self._record = record
+        self._on_renamed = on_renamed
+        #: The name under which the server has had a heartbeat from us.
+        self._listed_as = ""
         self._link = Link(endpoint, name="streamatiq-heartbeat")
         self._arrivals = Arrivals(members, endpoint)
         self._said_of_arrivals = False
@@ -162,10 +167,11 @@ class Heartbeat:
         self._wait(max(until - time.monotonic(), 0.001))
 
     def _beat(self, now: float) -> None:
+        consumer = self._identity.consumer
         beat = self._link.run(
             scripts.heartbeat(
                 self._members,
-                self._identity.consumer,
+                consumer,
                 self._connection,
                 lease_ms=int(LEASE_S * 1000),
                 believed_dead=self._reclaimer.dead_reclaimer,
@@ -178,6 +184,13 @@ class Heartbeat:
         self._last_beat = time.monotonic()
         self._next_beat = now + BEAT_S
         self._tried.set()
+        if not beat.listed and self._listed_as == consumer:
+            # Declared dead while it was stopped or cut off: nothing must be read any more under
+            # the name that is fenced. The new one is heard of at once.
+            self._identity.fenced(consumer)
+            self._on_renamed()
+            self._next_beat = 0.0
+        self._listed_as = consumer
         self._reclaimer.told(self._link, beat, self._connection)
         if beat.is_reclaimer:
             self._follow_arrivals(beat.now_ms)

@@ -37,6 +37,8 @@ __all__ = ["Intake", "IntakeView"]
 
 #: Seconds that a reply may take beyond the time it may block.
 MARGIN_S = 5.0
+#: Longest pause between attempts to connect, seconds: so much later it reads again, at most.
+RECONNECT_S = 1.0
 #: Seconds between attempts to interrupt a blocked read while stopping.
 UNBLOCK_EVERY_S = 0.05
 
@@ -120,7 +122,7 @@ class Intake:
             hand_back=hand_back,
             drop=drop,
             link=self._link,
-            interrupt=self._interrupt,
+            interrupt=self.interrupt,
             buffer=self._buffer,
             stopping=self._stopping,
             clock_ns=clock_ns,
@@ -157,6 +159,12 @@ class Intake:
         """An entry that was handed out needs its slot no more."""
         self._buffer.release()
 
+    def interrupt(self) -> None:
+        """Ends the blocking read, if it is in one. From any thread."""
+        client_id = self._client_id
+        if client_id is not None:
+            self._unblocker.unblock(client_id)
+
     def stop(self) -> list[Claimed]:
         """Stops reading; returns what nobody has taken, for handing back. Idempotent."""
         with self._starting:
@@ -166,7 +174,7 @@ class Intake:
             # The read may be about to block, so one interruption might come too early.
             with closing(Link(self._endpoint)) as link:
                 while self._thread.is_alive():
-                    self._interrupt()
+                    self.interrupt()
                     self._thread.join(UNBLOCK_EVERY_S)
                 self._wake_another(link)
         return self._buffer.drain()
@@ -183,7 +191,7 @@ class Intake:
             self._thread.start()
 
     def _run(self) -> None:
-        backoff = self._retry.backoff(wait=self._stopping.wait)
+        backoff = self._retry.backoff(wait=self._stopping.wait, limit_s=RECONNECT_S)
         lost = False
         said = ""
         while not self._stopping.is_set():
@@ -195,7 +203,7 @@ class Intake:
                         self.logger.info("%s: reading again.", self.name)
                     lost = False
                     self.outages.back()
-                    backoff = self._retry.backoff(wait=self._stopping.wait)
+                    backoff = self._retry.backoff(wait=self._stopping.wait, limit_s=RECONNECT_S)
                 self._reader.read()
             except BrokerConnectionError as error:
                 self._reader.trouble = str(error)
@@ -229,9 +237,3 @@ class Intake:
             link.send("XADD", wake_keys(self._reader.sources)[0], "MAXLEN", 16, "*", "w", 1)
         except BrokerError as error:
             self.logger.debug("%s: cannot wake another reader: %s", self.name, error)
-
-    def _interrupt(self) -> None:
-        """Ends the blocking read, if it is in one."""
-        client_id = self._client_id
-        if client_id is not None:
-            self._unblocker.unblock(client_id)

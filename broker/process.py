@@ -36,8 +36,11 @@ from .unblocking import Unblocker
 
 __all__ = ["ConsumingProcess"]
 
-#: Seconds that a stop waits for the server to take the last settlements.
-FLUSH_S = 10.0
+#: Seconds that a stop waits for the server to take the last settlements: with the rest of the stop
+#: less than the ten that containers are given.
+FLUSH_S = 6.0
+#: Seconds that are waited without a word.
+FLUSH_QUIETLY_S = 0.5
 #: Seconds that the first read waits for the first heartbeat, or for its failure.
 FIRST_HEARTBEAT_S = 2.0
 #: How often an entry may be in the hands of a dying worker before it is dead-lettered.
@@ -75,6 +78,7 @@ class ConsumingProcess:
         self.identity = Identity()
         self.in_flight = InFlight()
         self.unblocker = Unblocker(endpoint)
+        self._give_up_at: float | None = None
         self._lock = threading.Lock()
         self._intakes: dict[str, Intake] = {}
         self._endpoint = endpoint
@@ -99,7 +103,12 @@ class ConsumingProcess:
             self.identity, self._all, self.committer, self.in_flight, self.running, worker
         )
         self.heartbeat = Heartbeat(
-            members, endpoint, self.identity, self._reclaimer, record=self._record
+            members,
+            endpoint,
+            self.identity,
+            self._reclaimer,
+            record=self._record,
+            on_renamed=self._interrupt,
         )
 
     def intake(self, name: str, make: Callable[[ConsumingProcess], Intake]) -> Intake:
@@ -110,6 +119,7 @@ class ConsumingProcess:
             intake = self._intakes.get(name)
             if intake is None:
                 intake = self._intakes[name] = make(self)
+                self._give_up_at = None
             return intake
 
     def _reads(self) -> list[ReadSource]:
@@ -118,6 +128,11 @@ class ConsumingProcess:
     def _all(self) -> dict[str, Intake]:
         with self._lock:
             return dict(self._intakes)
+
+    def _interrupt(self) -> None:
+        """Ends the blocking reads: they claim under a name that is lost."""
+        for intake in self._all().values():
+            intake.interrupt()
 
     def _record(self) -> bytes:
         return encode_record(self.pulse.look())
@@ -158,13 +173,24 @@ class ConsumingProcess:
             hand_back(self.committer, intake, entries)
 
     def flush(self) -> None:
-        """Waits until what was handled is settled, up to `FLUSH_S`."""
-        self.committer.flush(FLUSH_S)
+        """Waits until what was handled is settled, for `FLUSH_S` in the whole stop."""
+        if not self.committer.flush(FLUSH_QUIETLY_S):
+            left_s = self._left_s()
+            self.logger.warning(
+                "Waiting up to %.0f s for the server to take what was handled.", left_s
+            )
+            self.committer.flush(left_s)
+
+    def _left_s(self) -> float:
+        """What is left of the time that a stop may take for settling, from the first call on."""
+        if self._give_up_at is None:
+            self._give_up_at = time.monotonic() + FLUSH_S
+        return max(0.0, self._give_up_at - time.monotonic())
 
     def close(self) -> None:
         """Stops intakes, committer and heartbeat; hands back what is left."""
         self.stop_reading()
-        left = self.committer.close(FLUSH_S)
+        left = self.committer.close(self._left_s())
         self.unblocker.close()
         self.heartbeat.stop()
         with closing(Link(self._endpoint)) as link:

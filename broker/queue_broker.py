@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import redis
-from dramatiq import Broker
+from dramatiq import Broker, Message
 from dramatiq.errors import QueueNotFound
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
@@ -50,10 +51,10 @@ class QueueBroker(Broker):
     ) -> None:
         super().__init__(middleware)
         self.logger = get_logger(__name__, type(self))
-        self.settings = settings or Settings()
+        self.settings = settings or Settings.load()
         self.queues: set[str] = set()
         self.keys = Keys(namespace or self.settings.namespace)
-        self.endpoint = Endpoint(url or self.settings.redis.url)
+        self.endpoint = Endpoint(self.settings.redis.url if url is None else url)
         self._retry = RetryPolicy(
             self.settings.redis.max_retries, float(self.settings.redis.retry_delay)
         )
@@ -94,7 +95,7 @@ class QueueBroker(Broker):
 
     # -- administration ------------------------------------------------------------------------
 
-    def cancel(self, queue_name: str, *message_ids: str) -> None:
+    def cancel(self, queue_name: str, *messages: str | Message[Any]) -> None:
         """Cancels messages of a work queue: queued, delayed, or waiting for a retry.
 
         Once this has returned, no worker takes one of them for running any more, and none that
@@ -105,13 +106,23 @@ class QueueBroker(Broker):
         An id stays cancelled for eight days beyond the time at which the queue's last delayed
         message is due, or until it is enqueued again by hand. Thread-safe. Harmless to repeat.
 
+        Parameters:
+          messages: Their ids, or what `send` returned.
+
         Raises:
+          ValueError: No message is named, or something is no id.
           HandlerDefinitionError: It is a subscription: events are facts.
           BrokerError: The server cannot be reached or refused.
         """
         self._refuse_subscription(queue_name)
-        if message_ids:
-            self._work_queue(queue_name).cancel(self._links, message_ids)
+        ids = [one.message_id if isinstance(one, Message) else one for one in messages]
+        wrong = [one for one in ids if not isinstance(one, str)]
+        if wrong or not ids:
+            what = f"{wrong[0]!r:.80} is no id" if wrong else "no message is named"
+            raise ValueError(
+                f'{what}: cancel("{queue_name}", message_id, ...) needs ids of messages.'
+            )
+        self._work_queue(queue_name).cancel(self._links, ids)
 
     def flush(self, queue_name: str) -> None:
         """Drops what a work queue holds: queued, running and delayed messages.

@@ -222,8 +222,8 @@ class Reader:
                 claimed.append(
                     Claimed(source, consumer, entry_id, fields, text, now_ns, block.aged)
                 )
-        if fetched.dropped:
-            self.logger.info("%s: dropped %d cancelled messages.", self.name, fetched.dropped)
+        for message_id in fetched.dropped:
+            self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
         if claimed:
             self._put(claimed, fetched.cancellations)
         return len(claimed)
@@ -232,8 +232,10 @@ class Reader:
         """Into the buffer, but for what was cancelled."""
         if cancellations and self._delayed is not None:
             claimed, cancelled = without_cancelled(self._link, self._delayed.cancelled, claimed)
+            for one in cancelled:
+                message_id = (one.decoded or {}).get("message_id")
+                self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
             if cancelled:
-                self.logger.info("%s: dropped %d cancelled messages.", self.name, len(cancelled))
                 self._drop(cancelled)
         if claimed:
             self._buffer.put(claimed)
@@ -308,6 +310,10 @@ class Reader:
             Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns)
             for one in arrival.entries
         ]
+        if claimed and consumer != self._identity.consumer:
+            # Declared dead meanwhile: what is claimed under that name is taken from it again.
+            self._identity.fenced(consumer)
+            return Ended.WOKEN
         if claimed and self._in_flight.someone_is_alone():
             self._hand_back(claimed)
             return Ended.WOKEN

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from dramatiq import Message, Worker
 from dramatiq.errors import QueueNotFound
@@ -58,12 +58,15 @@ class RedisStreamsBroker(QueueBroker):
     Parameters:
       url: redis://, rediss://, unix:// or embedded://PATH; default: the settings' `redis.url`.
       namespace: Prefix of every key; default: the settings' `namespace`.
-      settings: Everything else; default: `Settings()`, which does not read the settings file.
+      settings: Everything else; default: `Settings.load()`, from file and environment.
       middleware: As Dramatiq's; None means Dramatiq's default list.
 
     Raises:
-      ConfigurationError: The URL cannot be used.
+      ConfigurationError: The URL cannot be used, or settings are wrong.
     """
+
+    #: The broker that was built because none was set when one was needed; see `default_broker`.
+    implicit: ClassVar[RedisStreamsBroker | None] = None
 
     def __init__(
         self,
@@ -343,6 +346,21 @@ class RedisStreamsBroker(QueueBroker):
             # for a failed connection.
             self.logger.critical("%s", error)
             raise SystemExit(3) from None
+        names = sorted(self.queues & set(wanted))
+        self.logger.info(
+            "Reading %s of namespace %s on %s with %d threads.",
+            ", ".join(names) or "no queue",
+            self.keys.namespace,
+            self.endpoint.shown,
+            self._threads,
+        )
+        other = self.implicit
+        if other is not None and other is not self and other.actors:
+            self.logger.warning(
+                "%s: declared on a broker that was built from the settings, because set_broker was "
+                "called only afterwards. They do not run here: call set_broker first.",
+                ", ".join(sorted(other.actors)),
+            )
 
     def _stop_reading(self, worker: Worker) -> None:
         if self._worker is worker:

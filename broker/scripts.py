@@ -110,8 +110,8 @@ class Fetched(NamedTuple):
     suspects: bool
     #: Whether message ids are known to be cancelled.
     cancellations: bool
-    #: Delayed messages that were due, and dropped because they were cancelled.
-    dropped: int
+    #: Ids of delayed messages that were due, and dropped because they were cancelled.
+    dropped: list[str]
     blocks: list[Block]
 
 
@@ -196,7 +196,7 @@ def _fetched(reply: Any) -> Fetched:
         error.decode("utf-8", "replace"),
         bool(suspects),
         cancelled > 0,
-        dropped,
+        [message_id.decode("utf-8", "replace") for message_id in dropped],
         [
             Block(source - 1, entries, options, aged == 1)
             for source, entries, options, aged in blocks
@@ -311,16 +311,18 @@ class Heartbeat(NamedTuple):
     now_ms: int
     #: To the reclaimer: everybody. To the others: the reclaimer.
     alive: dict[str, Alive]
+    #: Whether the server knew this consumer before.
+    listed: bool = True
 
 
 def _heartbeat(reply: Any) -> Heartbeat:
-    is_reclaimer, now_ms, *pairs = reply
+    is_reclaimer, now_ms, listed, *pairs = reply
     alive = {
         consumer.decode(): Alive.parse(text)
         for consumer, text in zip(pairs[::2], pairs[1::2], strict=True)
         if text is not None
     }
-    return Heartbeat(bool(is_reclaimer), now_ms, alive)
+    return Heartbeat(bool(is_reclaimer), now_ms, alive, bool(listed))
 
 
 def heartbeat(

@@ -6,11 +6,12 @@ import threading
 
 import dramatiq
 import dramatiq.broker
-from dramatiq.middleware import AsyncIO, default_middleware
+from dramatiq.middleware import default_middleware
 
 from ..broker import RedisStreamsBroker
 from ..errors import NotAStreamatiqBroker
 from ..settings import Settings
+from .event_loop import EventLoop
 from .loader import HandlerLoader
 
 __all__ = ["default_broker"]
@@ -39,11 +40,12 @@ def default_broker(settings: Settings | None = None) -> RedisStreamsBroker:
                 settings=settings,
                 middleware=[
                     *(make() for make in default_middleware),
-                    AsyncIO(),
+                    EventLoop(),
                     HandlerLoader(settings.workers.handlers),
                 ],
             )
             dramatiq.set_broker(present)
+            RedisStreamsBroker.implicit = present
         if not isinstance(present, RedisStreamsBroker):
             raise NotAStreamatiqBroker(
                 f"Dramatiq's global broker is a {type(present).__name__}. Events need a "

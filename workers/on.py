@@ -21,6 +21,7 @@ from ..errors import HandlerDefinitionError
 from ..events import Event
 from .defaults import default_broker
 from .emitting import collect
+from .event_loop import EventLoop
 
 __all__ = ["on"]
 
@@ -223,4 +224,4 @@ def _check_options(broker: RedisStreamsBroker, options: dict[str, Any], name: st
 
 def _need_event_loop(broker: RedisStreamsBroker) -> None:
     if not any(isinstance(one, AsyncIO) for one in broker.middleware):
-        broker.add_middleware(AsyncIO())
+        broker.add_middleware(EventLoop())

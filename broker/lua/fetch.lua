@@ -11,8 +11,8 @@
 --       7 the sources are lanes (1): one that was passed over for AGE_MS gets a quarter of the room
 --       before the others, until it is empty
 -- Returns {now ms, next due ms or -1, error or '', suspects wait (1), number of cancelled messages
--- known, delayed messages dropped because they were cancelled, blocks...}; next due 0 = more is due
--- already.
+-- known, ids of delayed messages dropped because they were cancelled, blocks...}; next due 0 = more is
+-- due already.
 --   block = {source, entries, options, aged (1)}: options has one text or false an entry that was
 --   parked, and is empty for new entries.
 -- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
@@ -28,7 +28,7 @@ local now_us, now_ms = server_time()
 local alone = ARGV[5] == '1'
 local lanes = ARGV[7] == '1'
 local AGE_MS = 3000
-local reply = {now_ms, -1, '', 0, 0, 0}
+local reply = {now_ms, -1, '', 0, 0, {}}
 local next_due
 
 for i = 1, n do
@@ -45,9 +45,10 @@ if delayed and not alone then
   local due = redis.call('ZRANGE', delayed, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 200)
   for _, member in ipairs(due) do
     local message = redis.call('HGET', messages, member)
-    if reply[5] > 0 and redis.call('ZSCORE', cancelled, string.match(member, ':(.*)$') or '') then
+    local id = reply[5] > 0 and string.match(member, ':(.*)$')
+    if id and redis.call('ZSCORE', cancelled, id) then
       redis.call('HDEL', messages, member)
-      reply[6] = reply[6] + 1
+      table.insert(reply[6], id)
     elseif message then
       local source = tonumber(string.sub(member, 1, 1))
       redis.call('XADD', KEYS[7 * source - 6], '*', 'm', message, 'a', now_us)

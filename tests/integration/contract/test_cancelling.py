@@ -35,7 +35,7 @@ def test_a_queued_message_is_cancelled(
         act.message_with_options(args=(name,), priority=lane) for name in ("a", "b", "c", "d")
     ]
     broker.enqueue_many(messages)
-    broker.cancel("default", messages[1].message_id, messages[3].message_id)
+    broker.cancel("default", messages[1].message_id, messages[3])
     start_worker(broker, threads=1)
     broker.join("default", timeout=10_000)
     assert ran == ["a", "c"]
@@ -132,7 +132,9 @@ def test_cancelling_is_harmless_to_repeat_and_forgets_old_ids(
     broker.declare_queue("default")
     broker.cancel("default", "a")
     broker.cancel("default", "a", "b")
-    broker.cancel("default")
+    for wrong in ((), (7,), (["c"],)):
+        with pytest.raises(ValueError, match=r'cancel\("default", message_id, ...\) needs ids'):
+            broker.cancel("default", *wrong)  # type: ignore[arg-type]
     assert set(client.zrange(key, 0, -1)) == {b"a", b"b"}
     client.zadd(key, {"a": 1})  # long over
     broker.cancel("default", "c")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 from tests.integration.logs.harness import Bench, Echo, Note, Spread, note, texts
 from tests.support import wait_until
@@ -110,3 +111,35 @@ def test_an_entry_that_a_blocked_read_took_under_the_old_name_is_not_stuck(
     assert bench.echoes(2, timeout_s=12)[1] == "late"
     bench.settled("idle")
     assert texts(bench.read(Echo)) == ["warm", "late"]
+
+
+def test_who_was_declared_dead_while_it_idled_notices_with_its_next_heartbeat(
+    bench: Bench, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a blocked read under the old name, and nobody wakes it."""
+    monkeypatch.setattr("streamatiq.broker.heartbeat.BEAT_S", 0.1)
+    runs: list[str] = []
+
+    @bench.on(Note, name="idle")
+    def idle(event: Note) -> None:
+        runs.append(_consumer())
+
+    bench.start(threads=1)
+    bench.logs.publish(note("a"))
+    wait_until(lambda: runs)
+    (old,) = runs
+    bench.settled("idle")
+    bench.broker.fence("idle", old)
+    client.hdel(bench.keys.members.alive, old)
+    alive = bench.keys.members.alive
+
+    def renamed() -> bool:
+        names: Any = client.hkeys(alive)
+        return bool(names) and old.encode() not in names
+
+    wait_until(renamed)
+    bench.logs.publish(note("b"))
+    wait_until(lambda: len(runs) > 1)
+    bench.settled("idle")
+    assert runs[1:] == [runs[1]]
+    assert runs[1] != old

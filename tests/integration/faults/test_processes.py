@@ -9,7 +9,7 @@ from collections import Counter
 
 import redis
 from tests.integration.faults.fleet import QUICK, Cause, Effect, Fleet
-from tests.support import wait_until
+from tests.support import wait_gone, wait_until
 
 
 def test_a_killed_worker_loses_nothing(fleet: Fleet, figures: list[str]) -> None:
@@ -74,3 +74,31 @@ def test_a_stopping_worker_finishes_and_hands_back_at_once(
             assert pids[500] == stopping.worker_pids[0]
             assert pids[999] == other.worker_pids[0]
     assert fleet.effects() == Counter(range(1000))
+
+
+def test_an_idle_worker_that_was_declared_dead_reads_under_a_new_name(fleet: Fleet) -> None:
+    """Its blocked read goes on under the old one: what that claimed would run for nothing."""
+    with fleet.workers(constants=QUICK) as zombie:
+        fleet.publish(range(10))
+        fleet.wait_for(range(10))
+        os.kill(zombie.worker_pids[0], signal.SIGSTOP)
+        with fleet.workers(constants=QUICK) as living:
+            living.wait_for_log("was silent for")
+            os.kill(zombie.worker_pids[0], signal.SIGCONT)
+            zombie.wait_for_log("is fenced; going on as")
+            fleet.publish(range(10, 60))
+            fleet.wait_for(range(60))
+            assert "is not committed" not in zombie.log
+    assert fleet.effects() == Counter(range(60))
+
+
+def test_a_second_signal_ends_a_worker_whatever_its_handlers_do(fleet: Fleet) -> None:
+    with fleet.workers(threads=1) as stubborn:
+        fleet.publish(range(1), f"wait {fleet.directory / 'gate'}")
+        wait_until((fleet.directory / "gate.started").exists)
+        worker = stubborn.worker_pids[0]
+        os.kill(stubborn.pid, signal.SIGINT)
+        stubborn.wait_for_log("Stopping worker process")
+        os.kill(stubborn.pid, signal.SIGINT)
+        stubborn.wait()
+        wait_gone(worker)

@@ -10,11 +10,12 @@ import dramatiq
 import dramatiq.broker
 import pytest
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.middleware import AsyncIO, default_middleware
+from dramatiq.middleware import default_middleware
 
 from streamatiq import RedisStreamsBroker, Settings, default_broker
 from streamatiq.errors import NotAStreamatiqBroker
 from streamatiq.workers.command_line import set_broker_for_command_line
+from streamatiq.workers.event_loop import EventLoop
 from streamatiq.workers.loader import HandlerLoader
 
 
@@ -40,7 +41,7 @@ def test_it_is_built_from_the_settings_with_the_usual_middleware() -> None:
     assert made.endpoint.url == "redis://nowhere.invalid:1"
     assert made.keys.namespace == "unit"
     kinds = [type(one) for one in made.middleware]
-    assert kinds == [*default_middleware, AsyncIO, HandlerLoader]
+    assert kinds == [*default_middleware, EventLoop, HandlerLoader]
     loader = made.middleware[-1]
     assert isinstance(loader, HandlerLoader)
     assert loader.modules == ("a.b", "c")
