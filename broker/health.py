@@ -16,6 +16,8 @@ from enum import Enum
 
 from pydantic import TypeAdapter
 
+from .wording import counted
+
 __all__ = [
     "MAX_SILENCE_S",
     "SILENT_S",
@@ -99,6 +101,8 @@ class ProcessHealth:
     committer: bool = True
     #: Since its last heartbeat.
     silent_s: float = 0.0
+    #: Whether it has sent a record that we can read: without one only its heartbeat is known.
+    recorded: bool = True
 
     @property
     def host(self) -> str:
@@ -118,7 +122,8 @@ class ProcessHealth:
 class Problem:
     """Something that does not go on by itself."""
 
-    #: Who has it: `process PID on HOST`, or empty where none has.
+    #: Who has it: `process PID on HOST`, or empty where none has. With an empty queue too it
+    #: concerns the server, or the namespace.
     process: str
     #: The queue or subscription; empty where it concerns all of the process.
     queue: str
@@ -132,7 +137,7 @@ class Problem:
     def __str__(self) -> str:
         where = ", ".join(part for part in (self.process, self.queue and f"{self.queue!r}") if part)
         since = "" if self.since_s is None else f" for {self.since_s:.0f} s"
-        return f"{where}: {self.what}{since}. {self.advice}"
+        return f"{where}{': ' if where else ''}{self.what}{since}. {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +219,12 @@ def problems_of(
     if not health.committer:
         add("its committer thread has died: nothing is settled")
     elif health.unsettled_s > max_silence_s and not outage:
-        add(f"{health.unsettled} outcomes are not settled", health.unsettled_s)
+        outcomes = counted(health.unsettled, "outcome is", "outcomes are")
+        add(f"{outcomes} not settled", health.unsettled_s)
     if health.threads_alive < health.threads:
         dead = health.threads - health.threads_alive
-        add(f"{dead} of {health.threads} worker threads have died")
+        have = "has" if dead == 1 else "have"
+        add(f"{dead} of {counted(health.threads, 'worker thread')} {have} died")
     if health.unstarted_s > max_silence_s:
         add("deliveries wait though a worker thread is free", health.unstarted_s)
     if max_running_s is not None and health.running_s > max_running_s:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import CommandFailed
+from ..errors import CommandFailed, UnsafeServer, UnsupportedServer
 from .connections import Link
 from .health import (
     MAX_SILENCE_S,
@@ -27,8 +27,24 @@ from .health import (
 from .keys import Keys
 from .known_queues import KnownQueue, known_queues
 from .scripts import Alive
+from .server import check_server
+from .wording import counted
 
-__all__ = ["read_health"]
+__all__ = ["read_health", "server_problem"]
+
+
+def server_problem(link: Link) -> Problem | None:
+    """Why workers would refuse to start on this server; None: they would not.
+
+    Raises:
+      BrokerError: The server cannot be reached, or refuses INFO for another reason than its ACL.
+    """
+    try:
+        check_server(link)
+    except (UnsafeServer, UnsupportedServer) as error:
+        what, _, advice = str(error).partition(". ")
+        return Problem("", "", None, what, advice)
+    return None
 
 
 def read_health(
@@ -95,7 +111,7 @@ def _process(consumer: str, alive: Alive, now_ms: int) -> ProcessHealth:
         health = decode_record(alive.record)
     except ValueError:
         # It has not sent one yet, or is of another release: that it lives is all that is known.
-        health = ProcessHealth(consumer)
+        health = ProcessHealth(consumer, recorded=False)
     return replace(health, consumer=consumer, silent_s=max(0, now_ms - alive.beat_ms) / 1000)
 
 
@@ -199,6 +215,8 @@ def _unread(work: QueueWork) -> Problem:
         "",
         work.name,
         work.ready_s or None,
-        f"nobody reads it, and {waiting} entries wait" if waiting else "nobody reads it",
+        f"nobody reads it, and {counted(waiting, 'entry waits', 'entries wait')}"
+        if waiting
+        else "nobody reads it",
         "Start a worker that declares it.",
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from ..broker import DeadLetterEntry
 from ..broker.dead_letter_summary import Bug, DeadLetterSummary, summarise
+from ..broker.wording import counted
 
 __all__ = [
     "as_json",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: Narrowest column of errors.
 MIN_ERROR = 40
+#: The noun for more than one.
+QUEUES = "queues and subscriptions"
 
 
 def when(ms: int | None) -> str:
@@ -77,7 +80,7 @@ def overview_json(summary: DeadLetterSummary) -> str:
 def overview_lines(summaries: Sequence[DeadLetterSummary], known: int) -> Iterator[str]:
     """A table of the queues that have letters."""
     if not summaries:
-        yield f"No dead letters in {known} queues and subscriptions."
+        yield f"No dead letters in {counted(known, 'queue or subscription', QUEUES)}."
         return
     rows = [("QUEUE", "LETTERS", "CAUSES", "OLDEST (UTC)", "NEWEST (UTC)")]
     for one in summaries:
@@ -98,11 +101,11 @@ def overview_lines(summaries: Sequence[DeadLetterSummary], known: int) -> Iterat
 
 
 def letter_lines(
-    queue: str, letters: Sequence[DeadLetterEntry], *, more: bool, newest: bool
+    queue: str, letters: Sequence[DeadLetterEntry], *, more: bool, newest: bool, chosen: bool
 ) -> Iterator[str]:
-    """A table of letters, and what to type next."""
+    """A table of letters, and what to type next. `chosen`: of those that were asked for."""
     if not letters:
-        yield f"No such dead letters in {queue}."
+        yield _none(queue, chosen)
         return
     rows = [("ID", "GIVEN UP (UTC)", "CAUSE", "RUNS", "DIGEST", "WHAT FAILED")]
     rows += [
@@ -119,8 +122,12 @@ def letter_lines(
     yield f"Rerun: streamatiq dead requeue {name} {last.id}   or --digest {last.digest}   or --all"
 
 
+def _none(queue: str, chosen: bool) -> str:
+    return f"No {'such ' if chosen else ''}dead letters in {queue}."
+
+
 def bug_lines(
-    queue: str, newest_first: Iterable[DeadLetterEntry], limit: int, *, as_json: bool
+    queue: str, newest_first: Iterable[DeadLetterEntry], limit: int, *, as_json: bool, chosen: bool
 ) -> Iterator[str]:
     """Letters by digest."""
     bugs = summarise(queue, 0, None, newest_first).bugs[:limit]
@@ -129,7 +136,7 @@ def bug_lines(
             yield json.dumps(_bug_fields(bug))
         return
     if not bugs:
-        yield f"No such dead letters in {queue}."
+        yield _none(queue, chosen)
         return
     rows = [("DIGEST", "LETTERS", "CAUSE", "FIRST (UTC)", "LAST (UTC)", "WHAT FAILED")]
     rows += [

@@ -13,6 +13,7 @@ from itertools import islice
 import click
 
 from ..broker import DeadLetterFilter, RedisStreamsBroker
+from ..broker.wording import counted
 from ._dead_options import AGO, WHERE, filter_from
 from ._dead_text import (
     as_json,
@@ -23,6 +24,7 @@ from ._dead_text import (
     overview_lines,
     said,
 )
+from ._server import refuse_new
 from ._state import settings_from
 
 __all__ = ["dead"]
@@ -46,7 +48,9 @@ JSON = click.option("--json", "as_json_", is_flag=True, help="Print one JSON obj
 
 @contextmanager
 def _broker(ctx: click.Context) -> Iterator[RedisStreamsBroker]:
-    broker = RedisStreamsBroker(settings=settings_from(ctx), middleware=[])
+    settings = settings_from(ctx)
+    refuse_new(settings.redis.url)
+    broker = RedisStreamsBroker(settings=settings, middleware=[])
     try:
         yield broker
     finally:
@@ -80,6 +84,10 @@ def dead(ctx: click.Context, as_json_: bool) -> None:
         return
     with _broker(ctx) as broker:
         known = broker.known_queues()
+        if not (known or as_json_):
+            where = f"namespace {broker.keys.namespace!r} on {broker.endpoint.shown}"
+            click.echo(f"No queue or subscription is known in {where}.")
+            return
         found = [broker.dead_letter_summary(name) for name in known]
         shown = [summary for summary in found if summary.letters]
         for line in map(overview_json, shown) if as_json_ else overview_lines(shown, len(known)):
@@ -110,9 +118,10 @@ def _list(
     with _broker(ctx) as broker, _wrong_values():
         _known(broker, queue)
         where = filter_from(broker, conditions)
+        chosen = where != DeadLetterFilter() or after is not None
         if bugs:
             letters = broker.dead_letters(queue, where, newest_first=True)
-            for line in bug_lines(queue, letters, limit, as_json=as_json_):
+            for line in bug_lines(queue, letters, limit, as_json=as_json_, chosen=chosen):
                 click.echo(line)
             return
         found = broker.dead_letters(queue, where, after=after, newest_first=newest)
@@ -122,7 +131,7 @@ def _list(
             for letter in page:
                 click.echo(as_json(letter))
             return
-        for line in letter_lines(queue, page, more=more, newest=newest):
+        for line in letter_lines(queue, page, more=more, newest=newest, chosen=chosen):
             click.echo(line)
 
 
@@ -253,7 +262,8 @@ def _dry_run(
         else:
             click.echo(f"{letter.id}  {letter.cause}  {said(letter)}")
     if not in_json:
-        click.echo(f"{letters:,} letters of {queue} would be {done}; nothing was changed.")
+        found = counted(letters, "letter")
+        click.echo(f"{found} of {queue} would be {done}; nothing was changed.")
     return 0
 
 
@@ -261,7 +271,8 @@ def _confirmed(broker: RedisStreamsBroker, queue: str, where: DeadLetterFilter) 
     if not sys.stdin.isatty():
         raise click.UsageError("This deletes for good, and nobody can be asked here: give --yes.")
     letters = broker.count_dead_letters(queue, where)
-    return click.confirm(f"Delete {letters:,} dead letters of {queue} for good?", err=True)
+    found = counted(letters, "dead letter")
+    return click.confirm(f"Delete {found} of {queue} for good?", err=True)
 
 
 #: Why a letter was kept, and what to do.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
 import click
 from pydantic import TypeAdapter
 
-from ..broker.connections import Endpoint, Link
-from ..broker.health import MAX_SILENCE_S, HealthReport, ProcessHealth
-from ..broker.health_reading import read_health
+from .._config_layer import redact
+from ..broker.connections import Link
+from ..broker.health import MAX_SILENCE_S, HealthReport, Problem, ProcessHealth
+from ..broker.health_reading import read_health, server_problem
 from ..broker.keys import Keys
+from ..broker.wording import counted
 from ..errors import BrokerConnectionError
+from ..settings import Settings
+from ._server import running
 from ._state import settings_from
 
 __all__ = ["health"]
@@ -20,11 +25,13 @@ __all__ = ["health"]
 REPLY_TIMEOUT_S = 5.0
 #: Exit code where there are problems.
 UNHEALTHY = 1
+#: In the place of a queue, where none is read.
+NO_QUEUE = "-"
 
 EPILOG = """\b
 Exit codes:
   0  healthy
-  1  problems, which are named; or the server does not answer
+  1  problems, which are named; no worker process; or the server does not answer
   2  wrong usage, or wrong settings
 
 In a container: streamatiq health --host "$(hostname)" --outage-ok
@@ -68,9 +75,10 @@ def health(
     which queue, since when, and what to do. --host, --pid and --queue may be given several times.
     """
     settings = settings_from(ctx)
-    endpoint = Endpoint(settings.redis.url)
     try:
+        endpoint = running(settings.redis.url)
         with closing(Link(endpoint, timeout_s=REPLY_TIMEOUT_S, name="streamatiq-health")) as link:
+            unfit = server_problem(link)
             report = read_health(
                 link,
                 Keys(settings.namespace),
@@ -85,8 +93,10 @@ def health(
             raise
         click.echo(f"Not known, which counts as healthy here: {error}")
         return 0
-    finally:
-        endpoint.close()
+    problems = [unfit] if unfit is not None else []
+    if not (report.processes or hosts or pids):
+        problems.append(_nobody(settings))
+    report = replace(report, problems=[*problems, *report.problems])
     if as_json:
         text = TypeAdapter(HealthReport).dump_json(report, indent=2).decode()
         click.echo(f'{{\n  "healthy": {str(report.healthy).lower()},{text[1:]}')
@@ -96,6 +106,12 @@ def health(
     return 0 if report.healthy else UNHEALTHY
 
 
+def _nobody(settings: Settings) -> Problem:
+    where = f"namespace {settings.namespace!r} on {redact(settings.redis.url)}"
+    advice = "Start one, or look whether namespace and redis.url are those of the workers."
+    return Problem("", "", None, f"No worker process is known in {where}", advice)
+
+
 def _lines(report: HealthReport) -> list[str]:
     rows: list[tuple[str, ...]] = [
         ("PROCESS", "HEARD", "RUNNING", "OLDEST", "QUEUE", "STATE", "HELD")
@@ -103,15 +119,20 @@ def _lines(report: HealthReport) -> list[str]:
     for process in report.processes:
         rows += _rows(process)
     lines = _table(rows)
+    if not report.processes:
+        lines = []
     rows = [("QUEUE", "READERS", "UNREAD", "PENDING", "OLDEST READY")]
     for work in report.queues:
         counts = (work.readers, work.unread, work.pending)
         ready = _seconds(work.ready_s) if work.ready_s else "-"
         rows.append((work.name, *(str(count) for count in counts), ready))
-    lines += ["", *_table(rows), ""]
+    if report.queues:
+        lines += [*([""] if lines else []), *_table(rows)]
+    lines += [""] if lines else []
     lines += [f"PROBLEM  {problem}" for problem in report.problems]
     if report.healthy:
-        lines.append(f"Healthy: {len(report.processes)} processes, {len(report.queues)} queues.")
+        processes = counted(len(report.processes), "process", "processes")
+        lines.append(f"Healthy: {processes}, {counted(len(report.queues), 'queue')}.")
     return lines
 
 
@@ -124,8 +145,15 @@ def _rows(process: ProcessHealth) -> list[tuple[str, ...]]:
         oldest,
     )
     queues = [(one.name, one.state.value, str(one.held)) for one in process.queues]
-    rows = [(*first, *queue) for queue in queues[:1] or [("-", "-", "-")]]
+    rows = [(*first, *queue) for queue in queues[:1] or [(NO_QUEUE, _phase(process), "-")]]
     return [*rows, *(("", "", "", "", *queue) for queue in queues[1:])]
+
+
+def _phase(process: ProcessHealth) -> str:
+    """What a process does that reads nothing."""
+    if not process.recorded or process.threads:
+        return "starting"
+    return "stopping"
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -97,9 +97,10 @@ def test_the_overview_shows_queues_with_letters(run: Run, letters: list[str]) ->
 
 def test_nothing_is_said_plainly(run: Run, client: redis.Redis, broker: RedisStreamsBroker) -> None:
     client.hset(broker.keys.members.known, "q queue:q:normal", 1)
-    assert run() == (0, "No dead letters in 1 queues and subscriptions.\n", "")
-    assert run("list", "q") == (0, "No such dead letters in q.\n", "")
-    assert run("list", "q", "--bugs") == (0, "No such dead letters in q.\n", "")
+    assert run() == (0, "No dead letters in 1 queue or subscription.\n", "")
+    assert run("list", "q") == (0, "No dead letters in q.\n", "")
+    assert run("list", "q", "--bugs") == (0, "No dead letters in q.\n", "")
+    assert run("list", "q", "--cause", "failed") == (0, "No such dead letters in q.\n", "")
     assert run("list", "q", "--json") == (0, "", "")
 
 
@@ -221,7 +222,7 @@ def test_purge_asks_first(
     monkeypatch.setattr("click.confirm", answer)
     assert run("purge", "default", letters[0]) == (1, "", "Nothing was deleted.\n")
     assert run("purge", "default", letters[0]) == (0, "default: 1 purged.\n", "")
-    assert asked == ["Delete 1 dead letters of default for good?"] * 2
+    assert asked == ["Delete 1 dead letter of default for good?"] * 2
     code, out, _ = run("purge", "default", "--older-than", "1h", "--dry-run")
     assert (code, out.count("\n")) == (0, 4)
     assert run("purge", "default", "--older-than", "1h", "--yes")[1] == "default: 3 purged.\n"

@@ -71,7 +71,7 @@ def test_the_command_shows_what_workers_do(fleet: Fleet) -> None:
         assert shown.returncode == 0, shown
         assert f"{host}:{pid}" in shown.stdout
         assert "2/2" in shown.stdout
-        assert "Healthy: 1 processes, 1 queues." in shown.stdout
+        assert "Healthy: 1 process, 1 queue." in shown.stdout
         # All threads wait in a lock: busy, unless a limit is given.
         late = _command(fleet, *mine, "--max-running", "0.1", "--json")
         assert late.returncode == 1

@@ -50,6 +50,8 @@ def test_what_is_healthy(health: ProcessHealth) -> None:
         (replace(HEALTHY, silent_s=7.0), "", "no heartbeat", 7.0),
         (replace(HEALTHY, committer=False), "", "its committer thread has died", None),
         (replace(HEALTHY, unsettled=5, unsettled_s=21.0), "", "5 outcomes are not settled", 21.0),
+        (replace(HEALTHY, unsettled=1, unsettled_s=21.0), "", "1 outcome is not settled", 21.0),
+        (replace(HEALTHY, threads_alive=7), "", "1 of 8 worker threads has died", None),
         (replace(HEALTHY, threads_alive=6), "", "2 of 8 worker threads have died", None),
         (replace(HEALTHY, unstarted_s=21.0), "", "deliveries wait though", 21.0),
         (_with_queue(intake=False), "q", "its intake thread has died", None),
@@ -90,6 +92,7 @@ def test_records_round_trip() -> None:
 def test_a_problem_says_who_where_since_when_and_what_to_do() -> None:
     problem = Problem("process 7 on h", "q", 33.3, "nothing is read", "Restart it.")
     assert str(problem) == "process 7 on h, 'q': nothing is read for 33 s. Restart it."
+    assert str(Problem("", "", None, "Nobody is there", "Go.")) == "Nobody is there. Go."
     assert str(Problem("", "q", None, "nobody reads it", "Go.")) == "'q': nobody reads it. Go."
 
 
