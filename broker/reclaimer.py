@@ -131,11 +131,7 @@ class Reclaimer:
         Raises:
           BrokerError: The server cannot be reached or refused.
         """
-        for consumer in self._identity.take_lost():
-            # What the server knew of this name may be forgotten already.
-            for source in self._own_reads():
-                self._reclaim_source(link, source, consumer, fence=True)
-            self.reclaim(link, consumer, fence=True)
+        self._reclaim_lost(link)
         now = time.monotonic()
         if self._in_touch_since is None or now - self._last_beat > TOUCH_S:
             self._in_touch_since = now
@@ -177,6 +173,20 @@ class Reclaimer:
                 at = time.monotonic() + SILENCE_S - silent_s + 0.01
                 if self._next_judgement is None or at < self._next_judgement:
                     self._next_judgement = at
+
+    def _reclaim_lost(self, link: Link) -> None:
+        """Takes what was read under names of ours that were fenced."""
+        lost = self._identity.take_lost()
+        try:
+            while lost:
+                # What the server knew of this name may be forgotten already.
+                for source in self._own_reads():
+                    self._reclaim_source(link, source, lost[0], fence=True)
+                self.reclaim(link, lost[0], fence=True)
+                del lost[0]
+        finally:
+            for consumer in lost:
+                self._identity.fenced(consumer)  # again with the next heartbeat
 
     def pause(self) -> None:
         """The connection is lost: what we know of the others may be wrong by now."""

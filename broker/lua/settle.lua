@@ -184,6 +184,7 @@ for g = 1, n_groups do
     if duplicate then
       problems[#problems + 1] = {entry_id, 'DUPLICATE'}
       settle(entry_id, event_id)
+      redis.call('HDEL', options, entry_id) -- that of a retry is not in the list to clear
     end
     if kind == 'E' then
       if not idle and not duplicate and not failure then settle(entry_id, event_id) end

@@ -5,14 +5,21 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 import redis
 from tests.integration.logs.harness import Bench, Echo, Note, Spread, note, texts
-from tests.support import wait_until
+from tests.support import CuttingProxy, wait_until
 
-from streamatiq.broker import current_delivery
+from streamatiq.broker import current_delivery, scripts
+from streamatiq.broker.connections import Endpoint, Link
+from streamatiq.broker.groups import ensure_groups
+from streamatiq.broker.identity import Identity
+from streamatiq.broker.members import reads_of
+from streamatiq.broker.reclaimer import Reclaimer
+from streamatiq.errors import BrokerConnectionError
 
 
 def _consumer() -> str:
@@ -143,3 +150,32 @@ def test_who_was_declared_dead_while_it_idled_notices_with_its_next_heartbeat(
     bench.settled("idle")
     assert runs[1:] == [runs[1]]
     assert runs[1] != old
+
+
+def test_what_a_lost_name_held_is_taken_also_if_the_connection_is_lost_meanwhile(
+    bench: Bench, proxy: CuttingProxy
+) -> None:
+    members = bench.keys.members
+    bench.logs.publish(note("a"))
+
+    @bench.on(Note, name="kept", start="earliest")
+    def kept(event: Note) -> None: ...
+
+    sources = bench.broker._sources("kept")
+    identity = Identity()
+    old = identity.consumer
+    with closing(Link(Endpoint(proxy.url))) as link:
+        ensure_groups(link, sources, "0")
+        keys = [source.keys for source in sources]
+        link.run(scripts.fetch(keys, None, group="kept", consumer=old, room=1))
+        identity.fenced(old)
+        reclaimer = Reclaimer(members, identity, lambda: reads_of(sources), max_deliveries=5)
+        beat = scripts.Heartbeat(False, 1, {})
+        proxy.cut_reply(b"EVALSHA")
+        with pytest.raises(BrokerConnectionError):
+            reclaimer.told(link, beat, None)
+        link.close()
+        reclaimer.told(link, beat, None)
+        pending = link.send("XPENDING", keys[0].entries, "kept", "-", "+", 9)
+    assert [entry[1] for entry in pending] == [b"__free__"]
+    assert identity.take_lost() == []

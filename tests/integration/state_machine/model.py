@@ -122,9 +122,6 @@ class Model:
         self.fences: set[str] = set()
         #: The last settle batch by its key.
         self.batches: dict[str, Answered] = {}
-        #: (stream, entry id) whose retry state stays behind, although they are settled: a retry of
-        #: an event that was handled before. The script should drop it; see `settling`.
-        self.leaked: set[tuple[str, bytes]] = set()
         #: Logs (entries key) that cannot be added to, and what the settle script says of them.
         self.misplaced: dict[str, str] = {}
         self.seen_ms = 0.0

@@ -88,8 +88,7 @@ class _Group:
         if duplicate:
             self._problem(one.entry_id, "DUPLICATE")
             self.settled.append(one)
-            if one.has_options and isinstance(action, Park):
-                self.model.leaked.add((self.source.keys.entries, one.entry_id))
+            self._forget_options(one.entry_id)
         elif gone:
             pass
         elif isinstance(action, Park | HandBack):
