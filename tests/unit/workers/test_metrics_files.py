@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import start_python, wait_gone
+from tests.support import start_python, wait_gone, wait_until
 
 from streamatiq.errors import ConfigurationError
 from streamatiq.workers import metric_folder
@@ -151,3 +153,35 @@ def test_where_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMATIQ_METRICS_PORT", "http")
     with pytest.raises(ConfigurationError, match="is 'http': give a port"):
         address()
+
+
+def test_the_server_waits_for_its_port_and_ends_with_its_parent(tmp_path: Path) -> None:
+    """Two processes: one starts the server, and is killed."""
+    server = """
+import logging, os
+from streamatiq.workers import metric_server
+logging.basicConfig(level=logging.INFO)
+metric_server.AGAIN_S = metric_server.LOOK_S = 0.05
+print(os.getpid(), flush=True)
+metric_server.serve_metrics()
+"""
+    parent = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-u", "-c", sys.argv[1]]).wait()
+"""
+    _count(MetricFile(tmp_path, "counter"), "things", {})
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        child = start_python(
+            parent,
+            server,
+            env={"STREAMATIQ_METRICS_PORT": str(port), "STREAMATIQ_METRICS_DIR": str(tmp_path)},
+        )
+        pid = int(child.wait_for_line(r"\d+")[0])
+        wait_until(lambda: "cannot be served on" in child.stderr)
+    wait_until(lambda: f":{port}/metrics" in child.stderr)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+        assert b"things_total 1.0" in reply.read()
+    assert child.stderr.count("cannot be served on") == 1
+    child.signal(signal.SIGKILL)
+    wait_gone(pid)
