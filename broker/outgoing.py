@@ -20,6 +20,7 @@ from .backpressure import RoomWait
 from .calls import Call
 from .keys import LogKeys
 from .scripts import Appended
+from .wording import counted
 
 __all__ = ["Outgoing", "Place", "Receipt"]
 
@@ -170,9 +171,10 @@ class Outgoing:
         again = "publish it later" if one else "publish all again later, which is harmless"
         return BacklogFull(
             f"The log {place.log!r}, part {place.part}, is full: subscription {subscription!r} has "
-            f"{backlog:,} events to handle, and event_bus.max_queue_size is {self._limit:,}. "
-            f"{fate} {wait.advice(again, 'publishers')} If this subscription is no longer needed, "
-            "delete its consumer group.",
+            f"{counted(backlog, 'event')} to handle, and event_bus.max_queue_size is "
+            f"{self._limit:,}. {fate} {wait.advice(again, 'publishers')} If nobody needs this "
+            "subscription any more, give it up, without any worker of it running: "
+            f"XGROUP DESTROY {place.keys.entries} {subscription}",
             log=place.log,
             part=place.part,
             subscription=subscription,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -64,10 +65,26 @@ def test_a_full_log_refuses_with_figures(small: Bench) -> None:
     assert str(full) == (
         "The log 'test.note', part 0, is full: subscription 'slow' has 3 events to handle, and "
         "event_bus.max_queue_size is 3. The event is not stored. Start more workers, publish it "
-        "later, or let publishers wait (event_bus.when_full: block). If this subscription is no "
-        "longer needed, delete its consumer group."
+        "later, or let publishers wait (event_bus.when_full: block). If nobody needs this "
+        "subscription any more, give it up, without any worker of it running: "
+        f"XGROUP DESTROY {small.keys.log('test.note', '0').entries} slow"
     )
     assert texts(small.read(Note)) == ["0", "1", "2"]
+
+
+def test_what_a_refusal_says_gives_the_subscription_up(small: Bench, client: redis.Redis) -> None:
+    fill(small, 3)
+    with pytest.raises(BacklogFull) as caught:
+        small.logs.publish(note("x"))
+    _, _, command = str(caught.value).rpartition(": ")
+    assert client.execute_command(*command.split(" ")) == 1
+
+    def published() -> object:
+        with suppress(BacklogFull):
+            return small.logs.publish(note("x"))
+
+    wait_until(published)  # a backlog is looked at once a second
+    assert texts(small.read(Note)) == ["0", "1", "2", "x"]
 
 
 def test_a_log_without_subscriptions_or_limit_takes_all(open_bench: Opens) -> None:
