@@ -21,7 +21,17 @@ TS = 1_723_161_253_937_000_000
 
 @pytest.fixture(autouse=True)
 def _forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setattr(
+        registry,
+        "_classes",
+        # Types of other folders' tests are known only where those were imported too.
+        {
+            name: one
+            for name, one in registry._classes.items()
+            if not one.__module__.startswith("tests.")
+            or one.__module__.startswith("tests.unit.events.")
+        },
+    )
 
 
 @pytest.fixture
