@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, Self, TypeVar
 
 import dramatiq
 import dramatiq.broker
 from dramatiq import Message, Worker
+from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware
 
-from ..broker import Receipt, RedisStreamsBroker, Subscription
+from ..broker import (
+    DeadLetterEntry,
+    DeadLetterFilter,
+    Receipt,
+    RedisStreamsBroker,
+    Subscription,
+)
+from ..broker.dead_letter_filter import EVERY
 from ..broker.groups import groups_maker
+from ..errors import BrokerError
 from ..events import Event
 from ..settings import Settings
 from ..workers import default_broker
@@ -128,8 +137,10 @@ class TestBroker(RedisStreamsBroker):
 
         Raises:
           HandlerDefinitionError: It is a subscription, which has events and no messages.
+          QueueNotFound: Nothing of this name was ever declared.
         """
         self._refuse_subscription(queue_name)
+        self._refuse_unknown(queue_name)
         keys = self.keys.queue(queue_name)
         with self.client() as client:
             entries: list[Any] = []
@@ -188,9 +199,33 @@ class TestBroker(RedisStreamsBroker):
         super().declare_subscription(subscription)
         self._make_group(subscription.name)
 
+    def dead_letters(
+        self,
+        queue_name: str,
+        where: DeadLetterFilter = EVERY,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[DeadLetterEntry]:
+        """As of the base class, but of a name that is known: a test that misspells it would find
+        no letters, whatever happens.
+
+        Raises:
+          QueueNotFound: Nothing of this name was ever declared; raised at once.
+        """
+        self._refuse_unknown(queue_name)
+        return super().dead_letters(
+            queue_name, where, after=after, limit=limit, newest_first=newest_first
+        )
+
     def close(self) -> None:
-        """Stops what runs, gives back what was adopted, and ends the twin if it is its own."""
+        """Stops what runs, gives back what was adopted, and ends the twin if it is its own.
+
+        Whatever opens a connection through this broker later raises BrokerError at once.
+        """
         super().close()
+        self.endpoint.resolved = _closed  # type: ignore[method-assign]
         if self._loan is not None:
             self._loan.end()
             self._loan = None
@@ -208,6 +243,15 @@ class TestBroker(RedisStreamsBroker):
         self.close()
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _refuse_unknown(self, name: str) -> None:
+        # Declared here, or read by a worker of another broker on this twin.
+        if name not in self.queues and name not in self.known_queues():
+            there = ", ".join(sorted(self.queues)) or "none"
+            raise QueueNotFound(
+                f"No queue or subscription {name!r} was declared on this test broker; "
+                f"there are: {there}."
+            )
 
     def _make_group(self, name: str) -> None:
         self._links.call(groups_maker(self._sources(name), self._group_start(name)))
@@ -249,3 +293,7 @@ class TestBroker(RedisStreamsBroker):
             "or do handlers cause each other's work for ever? A message that sends itself again "
             "with a delay never ends: use skip_delays=False."
         )
+
+
+def _closed() -> NoReturn:
+    raise BrokerError("This test broker is closed: use it within its `with` block.")

@@ -13,6 +13,7 @@ import dramatiq
 import dramatiq.broker
 import pytest
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import QueueNotFound
 
 import streamatiq
 from streamatiq import Event, Lane, Partitioned, RedisStreamsBroker, Settings, on
@@ -293,3 +294,37 @@ def test_a_twin_that_nobody_closes_leaves_nothing() -> None:
     )
     assert run.stderr == ""
     assert not Path(run.stdout.strip()).parent.exists()
+
+
+def test_names_that_were_never_declared_are_refused(broker: TestBroker) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def post() -> None:
+        pass
+
+    assert broker.queued("mail") == []
+    assert list(broker.dead_letters("mail")) == []
+    refusal = "'nope' was declared on this test broker; there are: mail"
+    with pytest.raises(QueueNotFound, match=refusal):
+        broker.queued("nope")
+    with pytest.raises(QueueNotFound, match=refusal):
+        broker.dead_letters("nope")  # not only when it is iterated
+
+
+def test_a_closed_broker_says_so_at_once() -> None:
+    with TestBroker() as broker:  # repeats lost connections for seconds
+
+        @dramatiq.actor(queue_name="mail")
+        def post() -> None:
+            pass
+
+        post.send()
+    for use in (
+        post.send,
+        lambda: broker.queued("mail"),
+        lambda: broker.publish(*asked("a")),
+        lambda: asyncio.run(broker.logs.apublish(*asked("a"))),
+    ):
+        with pytest.raises(BrokerError, match="test broker is closed") as caught:
+            use()
+        assert not isinstance(caught.value, BrokerConnectionError)
+    broker.close()
