@@ -40,14 +40,15 @@ NOT_NOW_ERRORS = (
 def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> BrokerError:
     """Our error for redis-py's `error`, met at server `where` by `command`."""
     text = (str(error) or type(error).__name__).rstrip(".")
+    said = text if text.endswith(("?", "!")) else f"{text}."
     what = _shown(command)
     if isinstance(error, raised.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
         return AuthenticationFailed(
-            f"{where} refused the login: {text}. Check user and password in redis.url."
+            f"{where} refused the login: {said} Check user and password in redis.url."
         )
     if isinstance(error, raised.NoPermissionError) or "ACL failure" in text:
         return PermissionDenied(
-            f"{where} denies {what}: {text}. Give this user the command and key in its ACL."
+            f"{where} denies {what}: {said} Give this user the command and key in its ACL."
         )
     if isinstance(error, raised.OutOfMemoryError) or text.startswith("OOM"):
         return OutOfMemory(
@@ -59,17 +60,17 @@ def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> 
             f"{where} is a read-only replica and refused {what}. Point redis.url at the primary."
         )
     if isinstance(error, NOT_NOW_ERRORS) or text.startswith(NOT_NOW):
-        return BrokerConnectionError(f"{where} cannot serve now: {text}.")
+        return BrokerConnectionError(f"{where} cannot serve now: {said}")
     if isinstance(error, raised.ConnectionError | raised.TimeoutError):
         return BrokerConnectionError(
-            f"No connection to {where}: {text}. Is the server running and redis.url right?"
+            f"No connection to {where}: {said} Is the server running and redis.url right?"
         )
     if "WRONGTYPE" in text:
         return WrongKeyType(
-            f"{where} refused {what}: {text}. Another program uses our key: "
+            f"{where} refused {what}: {said} Another program uses our key: "
             "choose another namespace, or delete that key."
         )
-    return CommandFailed(f"{where} refused {what}: {text}.")
+    return CommandFailed(f"{where} refused {what}: {said}")
 
 
 @contextmanager

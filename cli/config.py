@@ -8,6 +8,7 @@ import click
 from pydantic import BaseModel
 
 from .._config_layer import redact
+from ..settings import DEFAULT_FILE, Settings
 from ._state import State, pass_state
 
 __all__ = ["config"]
@@ -26,6 +27,9 @@ def _show(state: State) -> None:
     Passwords are replaced by stars.
     """
     settings, origins = state.loaded
+    file = Settings.file_read(state.config)
+    none = f"none was read; {DEFAULT_FILE} does not exist here"
+    click.echo(f"Settings file: {none if file is None else file}")
     rows = [(key, _shown(settings, key), origin) for key, origin in origins.items()]
     key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for key, value, origin in rows:

@@ -121,8 +121,14 @@ def explain(error: ValidationError, layer: Layer, known: Iterable[tuple[str, ...
         else:
             reason = detail["msg"].removeprefix("Value error, ")
             reason = re.sub("^(Input|String) should", "must", reason).replace("tuple", "list")
-        lines.append(f"{layer.place(path)}: {dotted(path)} {reason}, got {shown(detail['input'])}")
+        found = detail["input"]
+        hint = f"; write [{redact(found)}]" if _is_lone_item(detail["type"], found) else ""
+        lines.append(f"{layer.place(path)}: {dotted(path)} {reason}, got {shown(found)}{hint}")
     return lines
+
+
+def _is_lone_item(kind: str, value: object) -> bool:
+    return kind == "tuple_type" and isinstance(value, str) and value.isprintable() and value != ""
 
 
 def _unknown(path: KeyPath, known: list[tuple[str, ...]]) -> str:

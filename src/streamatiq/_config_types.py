@@ -52,7 +52,12 @@ def _whole(value: object) -> object:
 
 def _number(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("must be a number")
+        raise ValueError("must be a number of seconds")
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            raise ValueError("must be a number of seconds, as in 3600") from None
     return value
 
 
@@ -109,9 +114,7 @@ Seconds: TypeAlias = Annotated[
     float, BeforeValidator(_number), Field(gt=0, le=MAX_SECONDS_S, allow_inf_nan=False)
 ]
 Lifetime: TypeAlias = Annotated[
-    Annotated[
-        float, BeforeValidator(_number), Field(gt=0, le=MAX_LIFETIME_S, allow_inf_nan=False)
-    ]
+    Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_LIFETIME_S, allow_inf_nan=False)]
     | None,
     BeforeValidator(_or_null),
 ]

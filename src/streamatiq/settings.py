@@ -252,6 +252,16 @@ class Settings(BaseSettings):
         return settings, {key: origin or "default" for key, origin in origins.items()}
 
     @classmethod
+    def file_read(cls, path: str | os.PathLike[str] | None = None) -> Path | None:
+        """The settings file that `load` reads with this `path`; None if it reads none."""
+        if path is not None:
+            return Path(path)
+        named = os.environ.get(CONFIG_VARIABLE, read_dotenv(Path(".env"), leaves(cls))[1])
+        if named is not None:
+            return Path(named)
+        return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+    @classmethod
     @contextmanager
     def _from(cls, *layers: Layer) -> Iterator[None]:
         token = cls._reading.set(layers)

@@ -232,6 +232,15 @@ def test_config_show_tells_values_and_origins(
     assert rows["redis.url"].startswith('"redis://***@host"')
     assert rows["redis.url"].endswith("environment variable STREAMATIQ_REDIS__URL")
     assert "secret" not in out
+    assert out.startswith("Settings file: mine.yaml\n")
+    monkeypatch.setenv("STREAMATIQ_CONFIG", "mine.yaml")
+    assert run("config", "show")[1].startswith("Settings file: mine.yaml\n")
+    monkeypatch.delenv("STREAMATIQ_CONFIG")
+    none = "Settings file: none was read; config/event_engine.yaml does not exist here\n"
+    assert run("config", "show")[1].startswith(none)
+    Path("config").mkdir()
+    Path("config/event_engine.yaml").touch()
+    assert run("config", "show")[1].startswith("Settings file: config/event_engine.yaml\n")
 
 
 def test_config_check_lists_every_problem(run: Callable[..., Outcome]) -> None:

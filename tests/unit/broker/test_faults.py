@@ -68,3 +68,11 @@ def test_an_unknown_script_passes_and_a_cause_is_kept() -> None:
     assert caught.value.__cause__ is refused
     with pytest.raises(KeyError), translated("h"):
         raise KeyError("not ours")
+
+
+def test_what_ends_with_a_question_gets_no_stop() -> None:
+    text = (
+        "AUTH called without any password configured. Are you sure your configuration is correct?"
+    )
+    found = str(fault(raised.AuthenticationError(text), "redis://h:1"))
+    assert "correct? Check user and password in redis.url." in found
