@@ -156,6 +156,15 @@ class Buffer:
         with self._lock:
             return not self._closed and self._worth_fetching()
 
+    def is_paused(self) -> bool:
+        """Whether nobody has asked for entries lately: what is here should be handed back."""
+        with self._lock:
+            return self._is_paused()
+
+    def is_empty(self) -> bool:
+        """Whether all entries were taken."""
+        return self._buffered == 0
+
     def view(self) -> BufferView:
         """What is here now, for a health record."""
         with self._lock:

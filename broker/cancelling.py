@@ -27,11 +27,13 @@ def without_cancelled(
         found by the comparison of pending entries.
     """
     messages: list[Claimed] = []
-    ids: list[str] = []
+    ids: list[bytes] = []
     for one in claimed:
         decoded = decode_message(one)
         messages.append(one._replace(decoded=decoded))
-        ids.append(str(decoded.get("message_id")) if decoded else "")
+        # A foreign id may hold half of a surrogate pair: no reason to stop the queue.
+        message_id = str(decoded.get("message_id")) if decoded else ""
+        ids.append(message_id.encode("utf-8", "surrogatepass"))
     scores = link.send("ZMSCORE", key, *ids)
     runs = [one for one, score in zip(messages, scores, strict=True) if score is None]
     return runs, [one for one, score in zip(messages, scores, strict=True) if score is not None]

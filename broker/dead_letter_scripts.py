@@ -38,7 +38,8 @@ def requeue_messages(
     for letter in letters:
         lane = numbers.get(letter.source.rpartition(":")[2], 2)
         message_id = (letter.body() or {}).get("message_id", "")
-        args += (letter.dead_id, lane, str(message_id), letter.fresh_data() or b"")
+        known_as = str(message_id).encode("utf-8", "surrogatepass")
+        args += (letter.dead_id, lane, known_as, letter.fresh_data() or b"")
     return Call(
         script("requeue_message"),
         (

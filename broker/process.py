@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
 from queue import Empty
@@ -158,17 +158,23 @@ class ConsumingProcess:
         rest = [("committer", self.committer.outages), ("heartbeat", self.heartbeat.outages)]
         return intakes + rest
 
-    def stop_reading(self, worker: Worker | None = None) -> None:
+    def stop_reading(self, worker: Worker | None = None, *, unless: Collection[str] = ()) -> None:
         """Stops intakes, those of `worker` or all, and hands back, at once, all that no thread has
-        begun to run."""
+        begun to run.
+
+        Parameters:
+          unless: Queues that another worker of this process consumes too: they are read on.
+        """
         with self._lock:
             names = set(self._intakes) if worker is None else set(worker.consumers)
+            names -= set(unless)
             intakes = {name: self._intakes.pop(name) for name in names & set(self._intakes)}
+            there = {**self._intakes, **intakes}
         left: list[tuple[Intake | None, list[Any]]] = [
             (intake, intake.stop()) for intake in intakes.values()
         ]
         if worker is not None:
-            left += [(intakes.get(one.queue_name), [one]) for one in _drained(worker)]
+            left += [(there.get(one.queue_name), [one]) for one in _drained(worker)]
         for intake, entries in left:
             hand_back(self.committer, intake, entries)
 

@@ -98,10 +98,11 @@ class QueueBroker(Broker):
     def cancel(self, queue_name: str, *messages: str | Message[Any]) -> None:
         """Cancels messages of a work queue: queued, delayed, or waiting for a retry.
 
-        Once this has returned, no worker takes one of them for running any more, and none that
-        runs at the moment is retried. What runs is not interrupted. A cancelled message is dropped
-        when it is met, with a line in the worker's log; no middleware hook is called. Unknown ids
-        are no error: a message may be cancelled before it is enqueued by a pipeline or a retry.
+        Once this has returned, no worker claims one of them for running any more, and none that
+        runs at the moment is retried. What runs is not interrupted, nor what was claimed before and
+        waits in a process for a thread. A cancelled message is dropped when it is met, with a line
+        in the worker's log; no middleware hook is called. Unknown ids are no error: a message may
+        be cancelled before it is enqueued by a pipeline or a retry.
 
         An id stays cancelled for eight days beyond the time at which the queue's last delayed
         message is due, or until it is enqueued again by hand. Thread-safe. Harmless to repeat.

@@ -21,10 +21,10 @@ from dramatiq.logging import get_logger
 from ..errors import CommandFailed
 from . import scripts
 from .blocking import blocking_read
-from .buffer import PAUSED, Buffer, Claimed
+from .buffer import PAUSE_S, PAUSED, Buffer, Claimed
 from .cancelling import without_cancelled
 from .connections import Alarm, Link
-from .groups import ensure_groups
+from .groups import ensure_groups, wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
@@ -146,6 +146,8 @@ class Reader:
         room = self._buffer.wait_for_room()
         if room == PAUSED:
             self._hand_back(self._buffer.drain())
+            # Its blocking read may have taken a wake-up that was meant for one who works.
+            self._link.send("XADD", wake_keys(self.sources)[0], "MAXLEN", 16, "*", "w", 1)
             self._buffer.wait_for_resume()
         if room <= 0:
             return
@@ -236,9 +238,16 @@ class Reader:
                 message_id = (one.decoded or {}).get("message_id")
                 self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
             if cancelled:
+                self._in_flight.add([one.held for one in cancelled])
                 self._drop(cancelled)
         if claimed:
             self._buffer.put(claimed)
+
+    def _give_back(self, claimed: Sequence[Claimed]) -> None:
+        """Hands back what never came into the buffer. Held until then: the committer takes out
+        what it has settled, and would otherwise take out a later claim of the same entry."""
+        self._in_flight.add([one.held for one in claimed])
+        self._hand_back(claimed)
 
     def _compare(self, consumer: str) -> None:
         """Hands back what the server counts as ours and we do not hold: replies were lost."""
@@ -256,7 +265,7 @@ class Reader:
                     source.name,
                     len(lost),
                 )
-                self._hand_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
+                self._give_back([Claimed(source, consumer, one, [], None, 0) for one in lost])
         self._next_compare = time.monotonic() + (DOUBT_S if doubts else COMPARE_S)
 
     def _wait_for_entries(self, fetched: Fetched, consumer: str) -> None:
@@ -280,12 +289,16 @@ class Reader:
             alarm = None
             if due_s is not None and left_ms <= BLOCK_MS:
                 alarm = Alarm(due_s, self._interrupt)
-            ended = self._block(min(left_ms, BLOCK_MS), consumer, alarm)
+            block_ms = min(left_ms, BLOCK_MS)
+            if not self._buffer.is_empty():
+                # Only the time can tell a pause, and these must not wait for its end.
+                block_ms = min(block_ms, int(PAUSE_S * 1000) + 1)
+            ended = self._block(block_ms, consumer, alarm)
             if ended is Ended.ARRIVED and time.monotonic() - now > QUIET_S:
                 # What came after a wait has most likely nothing behind it; no fetch is needed.
                 if not self._buffer.has_room():
                     return
-            elif ended is not Ended.TIMED_OUT:
+            elif ended is not Ended.TIMED_OUT or self._buffer.is_paused():
                 return
             elif time.monotonic() < until:
                 keys = [source.keys for source in self.sources]
@@ -315,7 +328,7 @@ class Reader:
             self._identity.fenced(consumer)
             return Ended.WOKEN
         if claimed and self._in_flight.someone_is_alone():
-            self._hand_back(claimed)
+            self._give_back(claimed)
             return Ended.WOKEN
         if claimed:
             self._put(claimed, arrival.cancellations)

@@ -36,6 +36,8 @@ __all__ = ["Reclaimer"]
 #: Seconds of silence after which a process is dead. A handler that keeps the interpreter's lock
 #: delays the heartbeat: six seconds more than the interval between two are forgiven.
 SILENCE_S = 9.0
+#: Share of it that we must have seen ourselves: more than one heartbeat's interval.
+WITNESSED = 0.4
 #: Seconds of silence, as a share of `SILENCE_S`, after which a process is looked at in time.
 LATE = 0.4
 #: Longest time between two heartbeats of ours for which we count as in touch with the server. With
@@ -94,6 +96,8 @@ class Reclaimer:
         #: Since when we have been in touch with the server, and when we last were.
         self._in_touch_since: float | None = None
         self._last_beat = 0.0
+        #: Everybody's last heartbeat, and since when we know it, monotonic clock.
+        self._beats: dict[str, tuple[int, float]] = {}
         #: The holder of the lease, once it is believed dead; else empty.
         self.dead_reclaimer = ""
         #: Whether the holder of the lease has left: its place is free.
@@ -136,6 +140,10 @@ class Reclaimer:
         if self._in_touch_since is None or now - self._last_beat > TOUCH_S:
             self._in_touch_since = now
         self._last_beat = now
+        before, self._beats = self._beats, {}
+        for consumer, alive in beat.alive.items():
+            last, since = before.get(consumer, (None, now))
+            self._beats[consumer] = alive.beat_ms, since if last == alive.beat_ms else now
         self._ours = ours
         self._watched = {
             consumer: alive.connection
@@ -167,7 +175,13 @@ class Reclaimer:
             if consumer in (self._identity.consumer, without):
                 continue
             silent_s = (beat.now_ms - alive.beat_ms) / 1000
-            if silent_s > SILENCE_S:
+            witnessed_at = self._beats[consumer][1] + WITNESSED * SILENCE_S
+            if silent_s > SILENCE_S and time.monotonic() < witnessed_at:
+                # The server's clock may have been set: who lives beats meanwhile.
+                at = witnessed_at
+                if self._next_judgement is None or at < self._next_judgement:
+                    self._next_judgement = at
+            elif silent_s > SILENCE_S:
                 self._bury(link, consumer, f"was silent for {silent_s:.1f} s")
             elif silent_s > LATE * SILENCE_S:
                 at = time.monotonic() + SILENCE_S - silent_s + 0.01

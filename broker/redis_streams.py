@@ -82,6 +82,8 @@ class RedisStreamsBroker(QueueBroker):
         self._process: ConsumingProcess | None = None
         #: The one that reads, from its boot until its stop begins.
         self._worker: Worker | None = None
+        #: All that were booted and do not stop yet.
+        self._workers: list[Worker] = []
         self._in_command_line = False
         #: Worker threads of this process; known once a worker boots.
         self._threads = 8
@@ -126,7 +128,7 @@ class RedisStreamsBroker(QueueBroker):
                 )
         if signal == "worker_shutdown" and self._process is not None:
             # Again: a consumer that was only starting when the stop began has begun to read since.
-            self._process.stop_reading(args[0])
+            self._process.stop_reading(args[0], unless=self._read_by_others(args[0]))
             self._process.flush()
 
     # -- declaring -----------------------------------------------------------------------------
@@ -331,6 +333,7 @@ class RedisStreamsBroker(QueueBroker):
         """Checks the server and makes the groups, so that a booted worker misses no event."""
         self._threads = worker.worker_threads
         self._worker = worker
+        self._workers.append(worker)
         wanted = worker.consumer_whitelist or self.queues
         try:
             self._links.call(check_server)
@@ -363,7 +366,12 @@ class RedisStreamsBroker(QueueBroker):
             )
 
     def _stop_reading(self, worker: Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
         if self._worker is worker:
-            self._worker = None
+            self._worker = self._workers[-1] if self._workers else None
         if self._process is not None:
-            self._process.stop_reading(worker)
+            self._process.stop_reading(worker, unless=self._read_by_others(worker))
+
+    def _read_by_others(self, worker: Worker) -> set[str]:
+        return {name for one in self._workers if one is not worker for name in one.consumers}

@@ -21,7 +21,11 @@ for i = 3, #KEYS do
     forget_ms = math.min(forget_ms, tonumber(string.match(oldest[1], '^(%d+)')) + keep_ms)
   end
 end
-local old = redis.call('ZRANGE', cancelled, '-inf', forget_ms, 'BYSCORE', 'LIMIT', 0, 1000)
+-- Or be overdue, while no worker runs.
+local first_due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+if first_due then forget_ms = math.min(forget_ms, tonumber(first_due) + keep_ms) end
+local before = string.format('(%.0f', forget_ms)
+local old = redis.call('ZRANGE', cancelled, '-inf', before, 'BYSCORE', 'LIMIT', 0, 1000)
 if #old > 0 then redis.call('ZREM', cancelled, unpack(old)) end
 
 local members = {}

@@ -60,6 +60,16 @@ if delayed and not alone then
   if first[2] then next_due = tonumber(first[2]) end
 end
 
+if reply[5] > 0 and not alone then
+  -- With nothing left that may be cancelled, ids are forgotten in time.
+  local held = redis.call('ZCARD', delayed)
+  for i = 1, n do held = held + redis.call('XLEN', KEYS[7 * i - 6]) end
+  if held == 0 then
+    local old = redis.call('ZRANGE', cancelled, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 1000)
+    if #old > 0 then redis.call('ZREM', cancelled, unpack(old)) end
+  end
+end
+
 for i = 1, n do
   local entries, parked, options = KEYS[7 * i - 6], KEYS[7 * i - 5], KEYS[7 * i - 4]
   if room > 0 and not alone then
@@ -139,7 +149,9 @@ if not alone then
         local share = math.floor(whole / 4)
         -- Room for one or two: a turn in four.
         if share == 0 and tonumber(string.sub(now_us, -4)) % 4 == 0 then share = 1 end
-        if share > 0 and room > 0 then read_new(i, math.min(share, room), 1) end
+        share = math.min(share, room)
+        -- An empty lane is not passed over: it begins to age anew.
+        if share > 0 and read_new(i, share, 1) < share then redis.call('UNLINK', KEYS[7 * i]) end
       end
     end
   end

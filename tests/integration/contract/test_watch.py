@@ -74,7 +74,11 @@ def test_a_changed_file_restarts_the_workers_and_nothing_is_lost_or_run_twice(
         send(10, 11, seconds=1.0)  # these run when the file is changed
         send(*range(12, 40), seconds=0.01)  # these wait behind them
         wait_until(lambda: {"begun 10 one", "begun 11 one"} <= set(notes()))
-        module.write_text(HANDLERS.replace("EDITION", "two"))
+        # In one step, as editors do: for each of several changes Dramatiq sends the workers another
+        # signal, and the second one ends them whatever they do.
+        edited = tmp_path.parent / f"{namespace}.edited"
+        edited.write_text(HANDLERS.replace("EDITION", "two"))
+        edited.replace(module)
         workers.wait_for_log("Detected changes to .*watched_handlers.py")
         send(*range(40, 50), seconds=0)  # while they restart
         wait_until(lambda: any(one.endswith(" two") for one in notes()), 15)

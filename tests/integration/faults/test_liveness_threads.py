@@ -103,7 +103,7 @@ def test_a_committer_thread_that_stands_still(
 
     monkeypatch.setattr("streamatiq.broker.committer.Committer._commit", waits)
     working.logs.publish(note("unsettled"))
-    assert _problem(working).what == "1 outcomes are not settled"
+    assert _problem(working).what == "1 outcome is not settled"
 
 
 @dies

@@ -1,4 +1,4 @@
-"""Faults that a review found. Each is expected to fail until its fix; the mark goes with it."""
+"""Faults that a review found."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ def _reading(client: redis.Redis, broker: RedisStreamsBroker) -> bool:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="stop_reading stops an intake that another worker uses")
 def test_the_second_worker_of_a_queue_goes_on(broker: RedisStreamsBroker, start: Start) -> None:
     act, ran = _recording(broker)
     first = start(broker)
@@ -93,7 +92,6 @@ def test_the_second_worker_of_a_queue_goes_on(broker: RedisStreamsBroker, start:
     wait_until(lambda: ran == [1, 2], timeout_s=3)
 
 
-@pytest.mark.xfail(strict=True, reason="after a lone entry a paused intake blocks for a minute")
 def test_what_a_paused_worker_takes_is_given_back(
     make_broker: MakeBroker, client: redis.Redis, start: Start
 ) -> None:
@@ -112,7 +110,6 @@ def test_what_a_paused_worker_takes_is_given_back(
     wait_until(lambda: ran_by_other == [2], timeout_s=5)
 
 
-@pytest.mark.xfail(strict=True, reason="ZMSCORE of an id without UTF-8 form raises; read again")
 def test_an_odd_message_id_does_not_stop_a_queue_with_cancellations(
     broker: RedisStreamsBroker, client: redis.Redis, start: Start
 ) -> None:
@@ -128,7 +125,6 @@ def test_an_odd_message_id_does_not_stop_a_queue_with_cancellations(
     wait_until(lambda: set(range(2, 10)) <= set(ran), timeout_s=4)
 
 
-@pytest.mark.xfail(strict=True, reason="an id without UTF-8 form cannot be sent to the script")
 def test_a_dead_letter_with_an_odd_message_id_is_requeued(
     broker: RedisStreamsBroker, client: redis.Redis
 ) -> None:
@@ -144,7 +140,6 @@ def test_a_dead_letter_with_an_odd_message_id_is_requeued(
     assert told == {"requeued": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="what is handed back without being held spoils the count")
 def test_what_was_handed_back_and_claimed_again_is_held(
     broker: RedisStreamsBroker,
     client: redis.Redis,
@@ -187,7 +182,6 @@ def test_what_was_handed_back_and_claimed_again_is_held(
         go_on.set()
 
 
-@pytest.mark.xfail(strict=True, reason="cancel.lua looks at waiting messages, not at overdue ones")
 def test_an_overdue_message_stays_cancelled(
     broker: RedisStreamsBroker, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +197,6 @@ def test_an_overdue_message_stays_cancelled(
     assert ran == []
 
 
-@pytest.mark.xfail(strict=True, reason="a lane counts as passed over while it is empty")
 def test_an_empty_lane_does_not_age(broker: RedisStreamsBroker, client: redis.Redis) -> None:
     act, _ = _recording(broker)
     queue = broker._work_queue("default")
@@ -230,7 +223,6 @@ def test_an_empty_lane_does_not_age(broker: RedisStreamsBroker, client: redis.Re
 
 
 @pytest.mark.soak
-@pytest.mark.xfail(strict=True, reason="silence is judged by the server's clock alone")
 def test_a_server_clock_that_is_set_forward_kills_nobody() -> None:
     runs: list[int] = []
     go_on = threading.Event()
