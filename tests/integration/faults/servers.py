@@ -45,16 +45,19 @@ class PrivateServer:
 
 
 class Load:
-    """Publishes causes one by one from a thread until the end of the block.
+    """Publishes causes, `burst` at a time, from a thread until the end of the block.
 
     What a lost connection has left open is published again, until it is accepted: `published`
     counts what the server has confirmed.
     """
 
-    def __init__(self, fleet: Fleet, *, pause_s: float = 0.002, what: str = "") -> None:
+    def __init__(
+        self, fleet: Fleet, *, pause_s: float = 0.002, what: str = "", burst: int = 1
+    ) -> None:
         self._fleet = fleet
         self._pause_s = pause_s
         self._what = what
+        self._burst = burst
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self.published = 0
@@ -78,16 +81,17 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._pause_s):
-                event = Cause(ts_event=1, number=self.published, what=self._what)
-                while not self._accepted(event):
+                numbers = range(self.published, self.published + self._burst)
+                events = [Cause(ts_event=1, number=n, what=self._what) for n in numbers]
+                while not self._accepted(events):
                     pass
-                self.published += 1
+                self.published += self._burst
         except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             self._failure = error
 
-    def _accepted(self, event: Cause) -> bool:
+    def _accepted(self, events: list[Cause]) -> bool:
         try:
-            self._fleet.broker.logs.publish(event)
+            self._fleet.broker.logs.publish_many(events)
         except BrokerConnectionError:
             return False
         return True
