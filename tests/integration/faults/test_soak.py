@@ -94,7 +94,7 @@ def test_lost_replies(fleet: Fleet, proxy: CuttingProxy, figures: list[str]) -> 
     with (
         fleet.workers(threads=4, env=through) as one,
         fleet.workers(threads=4, env=through) as two,
-        Load(fleet, pause_s=0.005, what=WORK) as load,
+        Load(fleet, pause_s=0.025, what=WORK, burst=5) as load,
     ):
         for _ in _until_over():
             cuts = proxy.cuts
