@@ -33,7 +33,7 @@ demo: .venv-demo/.installed ## Watch a small trading pipeline run: make demo ARG
 .PHONY: test
 test: .venv/.installed ## Run the tests (under five minutes), recording coverage for `make check`
 	@rm -f .coverage .coverage.* .tested
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest --numprocesses 4 $(ARGS)
 	@$(if $(strip $(ARGS)),,touch .tested)
 
 # What `make check` measures: written by a whole `make test` that passed, out of date after an edit.

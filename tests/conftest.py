@@ -10,26 +10,34 @@
     short_temp, sleeping_server   see `tests.support.embedded`
 
 After each test every child process that `tests.support` started is killed.
+
+Side by side (`make test`, by xdist) each process has a shared server of its own, and some tests
+have the machine for themselves: see `tests.support.alone`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import redis
 
 from streamatiq.broker.embedded import EmbeddedServer
 from tests.support import CuttingProxy, kill_leftovers
+from tests.support.alone import Turns, is_alone
 from tests.support.embedded import data_dir, short_temp, sleeping_server
 
 #: Fixtures of `tests.support`, known to every test by being names of this module.
 __all__ = ["data_dir", "short_temp", "sleeping_server"]
 
+#: Name of a property of tests' reports, which travel from one process to another: a figure.
+FIGURE = "figure"
+
 _namespace_numbers = itertools.count(1)
+_turns = pytest.StashKey[Turns]()
 
 
 class OwnServer(Protocol):
@@ -38,6 +46,57 @@ class OwnServer(Protocol):
     def __call__(
         self, name: str = "data", *, port: int | None = None, start_timeout_s: float = 10.0
     ) -> EmbeddedServer: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Side by side, tests take turns."""
+    if hasattr(config, "workerinput"):
+        turns = Turns(Path(config.option.basetemp).parent)
+        config.stash[_turns] = turns
+        config.add_cleanup(turns.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each test by itself, but those that want to be alone in one process, one after the other."""
+    from xdist.scheduler import LoadScopeScheduling  # imported only where it runs
+
+    class OneByOne(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "alone" if is_alone(nodeid) else nodeid
+
+    return OneByOne(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures of fault tests; here, for side by side other folders' hooks are not run."""
+    lines = [
+        str(line)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "teardown"
+        for name, line in report.user_properties
+        if name == FIGURE
+    ]
+    if lines:
+        terminalreporter.section("figures of faults")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the time limit
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Wait for the test's turn."""
+    turns = item.config.stash.get(_turns, None)
+    if turns is None:
+        return (yield)
+    turns.begin(alone=is_alone(item.nodeid))
+    try:
+        return (yield)
+    finally:
+        turns.end(keep=nextitem is not None and is_alone(nextitem.nodeid))
 
 
 @pytest.fixture(autouse=True)

@@ -259,7 +259,8 @@ def test_signals_of_a_message_come_in_dramatiqs_order(
     broker: RedisStreamsBroker, start_worker: StartWorker
 ) -> None:
     seen: list[str] = []
-    elsewhere = ("_enqueue", "thread_boot", "thread_shutdown")  # at the same time, in other threads
+    # At the same time, in other threads.
+    elsewhere = ("_enqueue", "_settle", "thread_boot", "thread_shutdown")
 
     class Signals(Middleware):
         """Not only overridden hooks are looked up: this one answers to every name."""

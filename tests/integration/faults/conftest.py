@@ -7,29 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import OwnServer
+from tests.conftest import FIGURE, OwnServer
 from tests.integration.faults.fleet import Fleet
 from tests.integration.faults.servers import PrivateServer
 from tests.integration.logs.harness import Bench
 
-_FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> list[str]:
+def figures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Lines for the reader, shown at the end of the run."""
-    return request.config.stash.setdefault(_FIGURES, [])
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Show the figures of fault tests."""
-    lines = config.stash.get(_FIGURES, [])
-    if lines:
-        terminalreporter.section("figures of faults")
-        for line in lines:
-            terminalreporter.write_line(line)
+    lines: list[str] = []
+    yield lines
+    request.node.user_properties.extend((FIGURE, line) for line in lines)
 
 
 @pytest.fixture
