@@ -39,7 +39,11 @@ class FloorProducer:
         self._stream = _stream(target)
 
     def prepare(self) -> None:
-        self._redis.xgroup_create(self._stream, QUEUE, id="0", mkstream=True)
+        try:
+            self._redis.xgroup_create(self._stream, QUEUE, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # prepared before
+                raise
 
     def send(self, tick: Tick) -> None:
         self._redis.xadd(self._stream, {"d": encode(tick)})
