@@ -31,7 +31,7 @@ demo: .venv-demo/.installed ## Watch a small trading pipeline run: make demo ARG
 	@exec .venv-demo/bin/streamatiq demo $(ARGS)
 
 .PHONY: test
-test: .venv/.installed ## Run the tests (under five minutes), recording coverage for `make check`
+test: .venv/.installed ## Run the tests (under five minutes, four side by side), recording coverage for `make check`
 	@rm -f .coverage .coverage.* .tested
 	@$(BIN)/coverage run -m pytest --numprocesses 4 $(ARGS)
 	@$(if $(strip $(ARGS)),,touch .tested)
