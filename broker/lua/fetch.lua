@@ -18,7 +18,8 @@
 -- A fenced consumer gets the error FENCED. An error met after something was claimed is returned
 -- beside what was claimed, so that no claim is lost.
 -- Effects, in order: 1 promote due delayed messages, drop cancelled ones  2 XCLAIM parked entries that
--- are due, forget their parking  3 XREADGROUP new ones  4 note which lanes were passed over. Or, alone: XCLAIM one suspect of a stream of which none is
+-- are due, forget their parking  3 XREADGROUP new ones  4 note which lanes were passed over; and with
+-- nothing left that may be cancelled, old cancelled ids are forgotten. Or, alone: XCLAIM one suspect of a stream of which none is
 -- running anywhere: what may have killed its worker runs without its neighbours.
 --@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]

@@ -85,7 +85,10 @@ class TestBroker(RedisStreamsBroker):
         self._global: dramatiq.Broker | None = None
         self._failures = Failures()
         super().__init__(
-            self.twin.url, namespace=namespace, settings=settings, middleware=middleware
+            self.twin.url,
+            namespace=namespace,
+            settings=settings or Settings(),
+            middleware=middleware,
         )
         self.add_middleware(self._failures)
 
