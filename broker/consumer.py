@@ -24,9 +24,19 @@ from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
 from .payloads import appended_ns, decode_data, payload
-from .settlements import CANCELLED, DONE, HAND_BACK, RETRIED, Action, Enqueue, Park, Settlement
+from .settlements import (
+    CANCELLED,
+    DONE,
+    HAND_BACK,
+    RETRIED,
+    Action,
+    BusinessKey,
+    Enqueue,
+    Park,
+    Settlement,
+)
 
-__all__ = ["StreamConsumer", "drop_cancelled", "hand_back"]
+__all__ = ["UNDECIDED_MS", "StreamConsumer", "drop_cancelled", "hand_back"]
 
 #: Milliseconds until a delivery is run again whose processing raised, with neither a retry nor a
 #: failure recorded, or whose follow-up could not be enqueued.
@@ -67,6 +77,7 @@ class StreamConsumer(Consumer):
             appended_ns=appended_ns(claimed),
             has_options=claimed.options is not None,
             claimed_ns=claimed.claimed_ns,
+            claimed=claimed,
         )
         try:
             if claimed.source.is_log:
@@ -124,6 +135,7 @@ class StreamConsumer(Consumer):
                 has_options=delivery.has_options,
                 times=delivery.times(),
                 happened_ns=0 if delivery.event is None else delivery.event.ts_event,
+                key=_business_key(delivery, action),
             )
         )
         delivery.settled = True
@@ -131,6 +143,8 @@ class StreamConsumer(Consumer):
         current_delivery.set(None)
 
     def _outcome(self, delivery: Delivery) -> Action:
+        if delivery.ending is not None:
+            return delivery.ending
         try:
             if delivery.retry_delay_ms is not None:
                 if delivery.source.is_log:
@@ -246,6 +260,14 @@ def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
     options.pop("eta", None)
     delivery.options = options
     delivery.published_ns = delivery.appended_ns
+
+
+def _business_key(delivery: Delivery, action: Action) -> BusinessKey | None:
+    if delivery.reserved is None:
+        return None
+    if delivery.uncertain:
+        return BusinessKey(*delivery.reserved, becomes="u")
+    return BusinessKey(*delivery.reserved, becomes="d" if action is DONE else "f")
 
 
 def _options(delivery: Delivery) -> bytes:

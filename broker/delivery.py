@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Message, MessageProxy
 
 from ..events import Event
-from .settlements import Emit, Enqueue, Times
+from .settlements import Action, Emit, Enqueue, Times
 from .sources import Source
 
 if TYPE_CHECKING:
+    from .buffer import Claimed
     from .logs import Logs
 
 __all__ = ["Delivery"]
@@ -42,6 +43,7 @@ class Delivery(MessageProxy):
         has_options: bool,
         appended_ns: int,
         claimed_ns: int,
+        claimed: Claimed | None = None,
     ) -> None:
         # Not super().__init__: it would ask for the Message, which is built on demand.
         self.failed = False
@@ -52,6 +54,8 @@ class Delivery(MessageProxy):
         self.entry_id = entry_id
         #: The entry's payload as it stands in the stream.
         self.data = data
+        #: As it came out of the buffer.
+        self.claimed = claimed
         #: Whether retry state is stored for it.
         self.has_options = has_options
         self.event: Event | None = None
@@ -68,6 +72,15 @@ class Delivery(MessageProxy):
         self.retry_delay_ms: int | None = None
         #: A message's retry, once it is written.
         self.retry_message: Enqueue | None = None
+        #: Set where the handler was not to run; see `turning_away`.
+        self.turned_away = False
+        #: How it ends, where that was decided by something else than the handler's outcome.
+        self.ending: Action | None = None
+        #: Its business key, and how long that is remembered, ms (0: for ever), once it is reserved
+        #: for this delivery.
+        self.reserved: tuple[str, int] | None = None
+        #: Whether nobody knows if what its business key stands for was done.
+        self.uncertain = False
         #: Set where middleware could not enqueue what must follow.
         self.failure: BaseException | None = None
         #: Of the broker that delivers; set when the handler starts.

@@ -25,6 +25,11 @@ SUB:suspects                               ZSET    entry id -> its ms: may have 
 SUB:suspect                                STRING  the one of them that runs now
 SUB:passed                                 STRING  since when higher lanes left no room for it, ms
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
+SUB:keys, SUB:keys.old (queue: TAG:keys)   HASH    business key -> "d" done, "r ENTRY" reserved by a
+                                                   run, "u ENTRY" nobody knows whether it was done
+SUB:owner                                  STRING  the consumer that reads this partition in order
+SUB:epoch                                  STRING  how often it had a new owner
+SUB:token                                  STRING  the last fencing token that a handler was given
 SUB:dead      (queue: TAG:dead)            STREAM  dead letters
 SUB:audit     (queue: TAG:audit)           STREAM  one record a settled batch (newest 100,000)
 SUB:wake      (queue: TAG:wake)            STREAM  wakes one blocked reader of the group
@@ -45,6 +50,15 @@ MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
 MEMBERS:lease                              STRING  the consumer that looks for dead ones
 MEMBERS:known                              HASH    "QUEUE SOURCE" -> when somebody last began to
                                                    read it, ms; never shrinks
+MEMBERS:claimants:NAME                     SET     consumers that share the partitions of NAME, an
+                                                   ordered subscription
+MEMBERS:shift:NAME                         STREAM  wakes them all when partitions may change hands
+
+What is stopped (GUARDS = {NS:guards}):
+GUARDS:breakers                            HASH    breaker -> its state, JSON
+GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
+GUARDS:control                             STREAM  changes of both (newest 1,000), read by all processes
+GUARDS:audit                               STREAM  a record each change (newest 100,000)
 """
 
 from __future__ import annotations
@@ -53,7 +67,7 @@ from dataclasses import dataclass, field
 
 from ..events import Lane
 
-__all__ = ["LANES", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
+__all__ = ["LANES", "GuardKeys", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
 
 #: Lanes in the order in which they are read.
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -75,6 +89,11 @@ class SourceKeys:
     suspects: str
     suspect: str
     passed: str
+    keys: str
+    keys_old: str
+    owner: str
+    epoch: str
+    token: str
 
     def fence(self, consumer: str) -> str:
         """Set while `consumer` is declared dead."""
@@ -123,6 +142,11 @@ class LogKeys:
             suspects=f"{sub}:suspects",
             suspect=f"{sub}:suspect",
             passed=f"{sub}:passed",
+            keys=f"{sub}:keys",
+            keys_old=f"{sub}:keys.old",
+            owner=f"{sub}:owner",
+            epoch=f"{sub}:epoch",
+            token=f"{sub}:token",
         )
 
 
@@ -175,6 +199,11 @@ class QueueKeys:
             suspects=f"{sub}:suspects",
             suspect=f"{sub}:suspect",
             passed=f"{sub}:passed",
+            keys=f"{self.tag}:keys",
+            keys_old=f"{self.tag}:keys.old",
+            owner=f"{sub}:owner",
+            epoch=f"{sub}:epoch",
+            token=f"{sub}:token",
         )
 
 
@@ -206,6 +235,37 @@ class MemberKeys:
         """What `consumer` reads."""
         return f"{self.tag}:reads:{consumer}"
 
+    def claimants(self, subscription: str) -> str:
+        """Who shares the partitions of an ordered subscription."""
+        return f"{self.tag}:claimants:{subscription}"
+
+    def shift(self, subscription: str) -> str:
+        """Wakes all of them."""
+        return f"{self.tag}:shift:{subscription}"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardKeys:
+    """What is stopped, in one namespace."""
+
+    tag: str
+
+    @property
+    def breakers(self) -> str:
+        return f"{self.tag}:breakers"
+
+    @property
+    def halts(self) -> str:
+        return f"{self.tag}:halts"
+
+    @property
+    def control(self) -> str:
+        return f"{self.tag}:control"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.tag}:audit"
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -225,6 +285,11 @@ class Keys:
     def members(self) -> MemberKeys:
         """Keys that tell who lives."""
         return MemberKeys(f"{{{self.namespace}:members}}")
+
+    @property
+    def guards(self) -> GuardKeys:
+        """Keys that tell what is stopped."""
+        return GuardKeys(f"{{{self.namespace}:guards}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

@@ -14,7 +14,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 
 from ..errors import BacklogFull, BrokerError
 from ..settings import Settings
-from .consumer import StreamConsumer, drop_cancelled, hand_back
+from .consumer import UNDECIDED_MS, StreamConsumer, drop_cancelled, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
@@ -25,7 +25,8 @@ from .outages import Outages
 from .process import ConsumingProcess
 from .queue_broker import QueueBroker
 from .server import check_server
-from .settlements import Enqueue
+from .settlements import Enqueue, Park
+from .turning_away import TurnedAway
 
 __all__ = ["RedisStreamsBroker"]
 
@@ -99,6 +100,7 @@ class RedisStreamsBroker(QueueBroker):
                 current_delivery.set(delivery)
                 if self._process is not None:
                     self._process.running[threading.get_ident()] = delivery
+                self._ask_before(delivery)
         elif signal == "worker_boot":
             self._boot(args[0])
         elif signal == "worker_shutdown":
@@ -113,10 +115,37 @@ class RedisStreamsBroker(QueueBroker):
                     "Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True
                 )
 
+    def _ask_before(self, delivery: Delivery) -> None:
+        """Calls the hooks `before_delivery`; see `turning_away`.
+
+        Raises:
+          TurnedAway: The handler does not run now.
+        """
+        for hook, middleware in self._hooks.before("delivery"):
+            try:
+                hook(self, delivery)
+            except TurnedAway as away:
+                delivery.turned_away = True
+                delivery.ending = away.ending
+                raise
+            except Exception as error:
+                # Whether the handler may run is not known: it does not.
+                self.logger.exception(
+                    "before_delivery of %r failed; %r stays pending and runs again in %d s.",
+                    middleware,
+                    delivery,
+                    UNDECIDED_MS // 1000,
+                )
+                delivery.turned_away = True
+                delivery.ending = Park(UNDECIDED_MS, b"")
+                raise TurnedAway(delivery.ending, str(error)) from error
+
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Calls the `after_` hooks that are overridden; see `Hooks`."""
         if signal == "process_message" and isinstance(args[0], Delivery):
             args[0].done()
+        elif signal == "skip_message" and isinstance(args[0], Delivery) and args[0].turned_away:
+            return  # it did not run, and no hook was called before it
         elif signal == "process_boot":
             self._in_command_line = True
         for hook, middleware in self._hooks.after(signal):

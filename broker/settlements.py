@@ -15,12 +15,17 @@ from .sources import Source
 
 __all__ = [
     "CANCELLED",
+    "CONFLATED",
     "DONE",
+    "DUPLICATE",
+    "EXPIRED",
+    "FILTERED",
     "HAND_BACK",
     "NO_TIMES",
     "RETRIED",
     "Action",
     "BatchOutcome",
+    "BusinessKey",
     "DeadLetter",
     "Emit",
     "Ended",
@@ -96,6 +101,24 @@ RETRIED = Ended("retried")
 HAND_BACK = HandBack()
 #: A message that was cancelled before it was run.
 CANCELLED = Ended("cancelled")
+#: An event that was handled before, or whose business key was; it was not run again.
+DUPLICATE = Ended("duplicate")
+#: An event that was too old when its turn came.
+EXPIRED = Ended("expired")
+#: An event that a newer one of its key has replaced.
+CONFLATED = Ended("conflated")
+#: An event that the handler's `transform` does not want.
+FILTERED = Ended("filtered")
+
+
+class BusinessKey(NamedTuple):
+    """What a delivery's end means for its business key."""
+
+    key: str
+    #: How long it is remembered at least, ms; 0: for ever.
+    window_ms: int
+    #: `d`: done; `f`: free again; `u`: nobody knows whether it was done.
+    becomes: str
 
 
 class Times(NamedTuple):
@@ -126,6 +149,7 @@ class Settlement:
       has_options: Whether retry state is stored that must go.
       times: For the audit.
       happened_ns: When the event happened, ns, by its own clock; 0 for messages.
+      key: What becomes of its business key, if it has one.
     """
 
     source: Source
@@ -139,6 +163,7 @@ class Settlement:
     has_options: bool = False
     times: Times = NO_TIMES
     happened_ns: int = 0
+    key: BusinessKey | None = None
 
     @property
     def held(self) -> Held:
@@ -185,7 +210,12 @@ class _Targets:
 
 
 def _special(one: Settlement, targets: _Targets) -> list[Any]:
-    args: list[Any] = [one.action.kind, one.entry_id, one.event_id, len(one.emits)]
+    args: list[Any] = [one.action.kind, one.entry_id, one.event_id]
+    if one.key is None:
+        args.append("")
+    else:
+        args += (one.key.becomes, one.key.key, one.key.window_ms)
+    args.append(len(one.emits))
     for emit in one.emits:
         args += (targets.log(emit.log), emit.event_id, emit.data)
     args.append(len(one.messages))
@@ -204,6 +234,7 @@ def _group(
     members: Sequence[Settlement],
     targets: _Targets,
     record: bytes,
+    window_ms: int,
 ) -> list[Any]:
     """The arguments of one group of a batch."""
     plain: list[bytes] = []
@@ -213,7 +244,7 @@ def _group(
     n_specials = 0
     for one in members:
         action = one.action
-        if action is DONE and not one.emits and not one.messages:
+        if action is DONE and not one.emits and not one.messages and one.key is None:
             plain.append(one.entry_id)
             events.append(one.event_id)
         else:
@@ -227,6 +258,8 @@ def _group(
         consumer,
         int(not mark),
         int(mark),
+        source.done_ms if source.done_ms is not None else window_ms,
+        int(source.ordered),
         record,
         len(plain),
         *plain,
@@ -246,7 +279,8 @@ def settle(
     Parameters:
       writer: Names the committer whose batches are numbered.
       number: Of this batch; grows by one.
-      window_ms: How long done marks and publish ids are kept at least.
+      window_ms: How long publish ids are kept at least, and done marks where the source does not
+        say.
     """
     groups: dict[tuple[Source, str], list[Settlement]] = {}
     for one in batch:
@@ -258,9 +292,9 @@ def settle(
     for (source, consumer), members in groups.items():
         k = source.keys
         keys += (k.entries, k.parked, k.options, k.done, k.done_old, k.dead, k.audit, k.wake)
-        keys += (k.suspects, k.fence(consumer))
+        keys += (k.suspects, k.fence(consumer), k.keys, k.keys_old, k.owner)
         record = audit.record(source.audit, consumer, number, members)
-        body += _group(source, consumer, members, targets, record)
+        body += _group(source, consumer, members, targets, record, window_ms)
     keys += targets.keys()
     order = list(groups)
 

@@ -36,6 +36,8 @@ class Source:
       lane_target: For a work queue: where a retried message is added; None for a log.
       audit: How much its audit records tell.
       lane: 0 high, 1 normal, 2 low: which of the entries that a process holds is run first.
+      ordered: Whether one consumer at a time owns it, and runs the events of a key one by one.
+      done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Source:
     lane_target: EnqueueTarget | None
     audit: AuditLevel
     lane: int = 1
+    ordered: bool = False
+    done_ms: int | None = None
 
     @property
     def is_log(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..events import Event, Lane, Partitioned
 from .keys import LANES, Keys
@@ -19,11 +19,38 @@ Start = Literal["new", "earliest"]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One subscription: an actor, a queue and a consumer group, all of this name."""
+    """One subscription: an actor, a queue and a consumer group, all of this name.
+
+    Parameters:
+      event_classes: What it handles.
+      start: Where it begins if it is new.
+      ordered: One process at a time owns a partition, and the events of a key run one by one.
+      conflate: A slow handler skips to the newest event of each key; implies ownership.
+      batch: Events that the handler gets at a time, at most; None: it gets one, not a list.
+      linger_ms: How long an event may wait for others of its batch.
+      valid_for_ms: How long after its publishing an event is still worth handling; None: for ever,
+        or as long as the event says.
+      runs_when_halted: A halt does not stop it.
+      done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
+      transform: Maps an event before the handler sees it; None from it: the event is not wanted.
+    """
 
     name: str
     event_classes: Sequence[type[Event]]
     start: Start
+    ordered: bool = False
+    conflate: bool = False
+    batch: int | None = None
+    linger_ms: int = 0
+    valid_for_ms: int | None = None
+    runs_when_halted: bool = False
+    done_ms: int | None = None
+    transform: Callable[[Any], Event | None] | None = None
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether its partitions have owners."""
+        return self.ordered or self.conflate
 
     @property
     def group_start(self) -> str:
@@ -48,6 +75,8 @@ class Subscription:
                 lane_target=None,
                 audit=audit.get(cls.event_type, default),
                 lane=1 if isinstance(cls.log, Partitioned) else LANES.index(Lane(part)),
+                ordered=self.is_owned,
+                done_ms=self.done_ms,
             )
             for cls in self.event_classes
             for part in parts(cls.log)

@@ -1,18 +1,22 @@
 #!lua flags=allow-oom
 -- Ends a batch of deliveries of one consumer: the only script that commits.
 -- KEYS  1 batch STRING
---       a group each 10: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
---         dead STREAM, audit STREAM, wake STREAM, suspects ZSET, fence STRING
+--       a group each 13: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
+--         dead STREAM, audit STREAM, wake STREAM, suspects ZSET, fence STRING, keys HASH,
+--         keys.old HASH, owner STRING
 --       then a log target each 3: entries STREAM, ids HASH, ids.old HASH
 --       then a queue target each 5: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM,
 --         cancelled ZSET
--- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window, ms
+-- ARGV  1 batch number  2 number of groups  3 number of log targets  4 window of publish ids, ms
 --       then a group each:
---         group name, consumer, delete (1: XDEL what is settled), mark (1: write done marks), audit record
---         or '', number p of plain entries, p entry ids, p event ids (only if mark),
+--         group name, consumer, delete (1: XDEL what is settled), mark (1: write done marks), window
+--         of done marks, ms (0: for ever), ordered (1: wake the partition's owner if it is another),
+--         audit record or '', number p of plain entries, p entry ids, p event ids (only if mark),
 --         number c of clear entry ids (whose retry state is dropped), c entry ids,
 --         number s of special operations, and each of these as
 --           kind, entry id, event id,
+--           what to do with its business key: '' (it has none), d (it is done), f (free it), u (nobody
+--             knows whether it was done); and if it has one: the key, its window, ms (0: for ever)
 --           number e of emits, each: log target, event id, event
 --           number q of messages, each: queue target, delay ms or -1, member, message
 --           and by kind: E (done, or retried by message)  nothing more
@@ -21,12 +25,12 @@
 --                        D (dead-lettered)  number f of fields, fields and values
 -- Returns a list: first the number of groups that were fenced, then for each group 'FENCED', or an
 -- error (a key of it holds something else: none of its entries was settled), or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
--- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there: settled, its
--- emits not repeated), 'CANCELLED' (settled; a message that should have followed was cancelled, its
+-- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there, or its business
+-- key was done: settled, its emits not repeated), 'CANCELLED' (settled; a message that should have followed was cancelled, its
 -- retry for example), or an error (not settled, still pending).
 -- A batch number that was done before returns its stored outcome and does nothing: its reply was
--- lost. Effects of a group, in order: 1 emits and messages  2 dead letters  3 done marks  4 XACK
--- (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
+-- lost. Effects of a group, in order: 1 emits and messages  2 dead letters, business keys  3 done
+-- marks  4 XACK (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
 --@include _time.lua
 --@include _order.lua
 --@include _window.lua
@@ -42,7 +46,7 @@ end
 
 local now_us, now_ms = server_time()
 local n_groups, n_logs, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local logs_at = 1 + 10 * n_groups
+local logs_at = 1 + 13 * n_groups
 local queues_at = logs_at + 3 * n_logs
 local a = 5
 local fenced = 0
@@ -115,22 +119,23 @@ local function add_message(target, delay_ms, member, message)
 end
 
 for g = 1, n_groups do
-  local at = 1 + 10 * (g - 1)
+  local at = 1 + 13 * (g - 1)
   local entries, parked, options = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
   local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
   local audit, wake_key, suspects = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
-  local fence = KEYS[at + 10]
+  local fence, keys, keys_old, owner = KEYS[at + 10], KEYS[at + 11], KEYS[at + 12], KEYS[at + 13]
   local group, consumer, delete, mark = take(), take(), take() == '1', take() == '1'
+  local mark_ms, ordered = tonumber(take()), take() == '1'
   local record = take()
   local problems = {}
   local is_fenced = redis.call('EXISTS', fence) == 1
   local refused = misplaced(entries, 'stream') or misplaced(parked, 'zset')
     or misplaced(options, 'hash') or misplaced(done, 'hash') or misplaced(done_old, 'hash')
     or misplaced(dead, 'stream') or misplaced(audit, 'stream') or misplaced(wake_key, 'stream')
-    or misplaced(suspects, 'zset')
+    or misplaced(suspects, 'zset') or misplaced(keys, 'hash') or misplaced(keys_old, 'hash')
   -- Nothing of this group is done, but its arguments are read to get to the next group's.
   local idle = is_fenced or refused
-  if mark and not idle then window_rotate(done, done_old, window_ms) end
+  if mark and not idle then window_rotate(done, done_old, mark_ms) end
 
   local settled, marks = {}, {}
   local function settle(entry_id, event_id)
@@ -151,12 +156,20 @@ for g = 1, n_groups do
   local parks, failed = {}, {}
 
   for _ = 1, tonumber(take()) do
-    local kind, entry_id, event_id = take(), take(), take()
+    local kind, entry_id, event_id, key_is = take(), take(), take(), take()
+    local key, key_ms
+    if key_is ~= '' then key, key_ms = take(), tonumber(take()) end
     local failure
     local duplicate = false
     -- Done before: whatever became of it this time, it is settled and causes nothing.
     if mark and not idle and kind ~= 'B' and event_id ~= '' then
       duplicate = window_lookup(done, done_old, {event_id})[1] and true or false
+    end
+    local stood -- what is known of its business key
+    if key and not idle then
+      window_rotate(keys, keys_old, key_ms)
+      stood = window_lookup(keys, keys_old, {key})[1]
+      if kind == 'E' and stood == 'd' then duplicate = true end
     end
     local emits, messages = {}, {}
     for i = 1, tonumber(take()) do
@@ -203,6 +216,15 @@ for g = 1, n_groups do
     if failure then
       problems[#problems + 1] = {entry_id, failure}
       failed[entry_id] = true
+    elseif key and not idle and stood ~= 'd' then
+      if key_is == 'd' and not duplicate then
+        window_store(keys, {key, 'd'}, key_ms)
+      elseif key_is == 'u' then
+        window_store(keys, {key, 'u ' .. entry_id}, key_ms)
+      elseif stood == 'r ' .. entry_id or stood == 'u ' .. entry_id then
+        redis.call('HDEL', keys, key)
+        redis.call('HDEL', keys_old, key)
+      end
     end
   end
 
@@ -212,7 +234,7 @@ for g = 1, n_groups do
   elseif refused then
     reply[g + 1] = refused
   else
-    if #marks > 0 then window_store(done, marks, window_ms) end
+    if #marks > 0 then window_store(done, marks, mark_ms) end
     if #settled > 0 then
       if redis.call('XACK', entries, group, unpack(settled)) < #settled then
         problems[#problems + 1] = {'', 'GONE'}
@@ -221,6 +243,8 @@ for g = 1, n_groups do
       -- The next suspect may run now.
       if redis.call('EXISTS', suspects) == 1 then wake(wake_key) end
     end
+    -- The new owner holds back the keys of what its predecessor was still running.
+    if ordered and redis.call('GET', owner) ~= consumer then wake(wake_key) end
     for _, id in ipairs(clear) do
       -- What was not settled is delivered again, and must know how often it was tried.
       if not failed[id] then redis.call('HDEL', options, id) end
