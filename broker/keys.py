@@ -57,7 +57,7 @@ MEMBERS:shift:NAME                         STREAM  wakes them all when partition
 What is stopped (GUARDS = {NS:guards}):
 GUARDS:breakers                            HASH    breaker -> its state, JSON
 GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
-GUARDS:control                             STREAM  changes of both (newest 1,000), read by all processes
+GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
 """
 
