@@ -5,6 +5,7 @@ See `docs/internals.md` for the life of a message.
 
 from __future__ import annotations
 
+from .batch import Batch
 from .current import current_delivery
 from .dead_letter_entry import DeadLetterEntry
 from .dead_letter_filter import DeadLetterFilter
@@ -18,6 +19,7 @@ from .subscriptions import Start, Subscription
 
 __all__ = [
     "AuditLevel",
+    "Batch",
     "DeadLetterEntry",
     "DeadLetterFilter",
     "Delivery",

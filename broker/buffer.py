@@ -1,8 +1,8 @@
 """The local buffer of one queue: what was claimed and waits for Dramatiq's consumer.
 
-Entries of a higher lane are taken first, those of one lane in the order in which they came. The
-buffer sits between the intake's thread, which puts entries in while there is room, and the
-consumer, which takes them out as slots become free. `_lock` guards everything in it; the consumer
+The order in which entries are taken, and what of them must wait, is its shelf's affair. The buffer
+sits between the intake's thread, which puts entries in while there is room, and the consumer, which
+takes them out as slots become free. `_lock` guards everything in it, the shelf too; the consumer
 waits on `_takeable`, the intake on `_fetchable`, so that neither wakes the other for nothing.
 """
 
@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
-from .in_flight import Held, InFlight
+from .claimed import Claimed
+from .gatekeeping import Gatekeeper
+from .gates import Gates
+from .in_flight import InFlight
 from .room import Room
+from .shelf import MAX_WAITING, Lanes, Shelf
 from .sources import Source
+
+T = TypeVar("T")
 
 __all__ = ["PAUSED", "Buffer", "BufferView", "Claimed"]
 
@@ -24,28 +29,6 @@ __all__ = ["PAUSED", "Buffer", "BufferView", "Claimed"]
 PAUSE_S = 2.0
 #: What `wait_for_room` returns when the consumer is paused.
 PAUSED = -1
-
-
-class Claimed(NamedTuple):
-    """An entry that this process holds."""
-
-    source: Source
-    consumer: str
-    entry_id: bytes
-    #: Field, value, ...
-    fields: list[bytes]
-    #: Retry state, where it was parked before.
-    options: bytes | None
-    claimed_ns: int
-    #: Before entries of a higher lane: its own was passed over for long.
-    aged: bool = False
-    #: A message that had to be looked into already.
-    decoded: dict[str, Any] | None = None
-
-    @property
-    def held(self) -> Held:
-        """The entry, as `InFlight` knows it."""
-        return (self.source.keys.entries, self.source.group, self.consumer, self.entry_id)
 
 
 class BufferView(NamedTuple):
@@ -60,6 +43,8 @@ class BufferView(NamedTuple):
     taken: int
     #: When the consumer asked last, monotonic clock.
     last_asked: float
+    #: Of the buffered ones, those that wait: for their key's turn, a retry, or a guard.
+    waiting: int = 0
 
 
 class Buffer:
@@ -69,29 +54,55 @@ class Buffer:
       in_flight: What this process holds; what is put in is added.
       threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
+      shelf: Where entries lie; default: all may run at once, by lane.
+      batch: Entries that a handler takes at a time.
+      eager: Read on whatever lies here: what is new makes what is old needless.
     """
 
-    def __init__(self, in_flight: InFlight, *, threads: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        in_flight: InFlight,
+        *,
+        threads: int,
+        batch_size: int,
+        shelf: Shelf | None = None,
+        batch: int = 1,
+        eager: bool = False,
+    ) -> None:
         self._in_flight = in_flight
         self._threads = threads
+        self._batch_size = batch_size
+        self._batch = batch
+        self._eager = eager
         self._room = Room(batch_size)
         self._lock = threading.Lock()
         self._takeable = threading.Condition(self._lock)
         self._fetchable = threading.Condition(self._lock)
-        self._lanes: tuple[deque[Claimed], ...] = (deque(), deque(), deque())
-        self._buffered = 0
+        self._shelf: Shelf = shelf if shelf is not None else Lanes(Gatekeeper(""))
         self._handed_out = 0
         self._released = 0
         self._taken_in = 0
         self._closed = False
         self._taking = 0
         self._last_take_s = time.monotonic()
+        self._changes = 0
 
     def take(self, prefetch: int, timeout_s: float) -> Claimed | None:
-        """The next entry, or None when there is none, or no free slot, for `timeout_s`.
+        """The next entry, or None when none may run, or no slot is free, for `timeout_s`.
 
         Parameters:
-          prefetch: How many entries may be handed out and not released.
+          prefetch: How many deliveries may be handed out and not released.
+        """
+        taken = self.take_many(1, prefetch, timeout_s)
+        return taken[0] if taken else None
+
+    def take_many(
+        self, most: int, prefetch: int, timeout_s: float, linger_s: float = 0.0
+    ) -> list[Claimed]:
+        """The next entries, at most `most`; empty when there is none for `timeout_s`.
+
+        Parameters:
+          linger_s: How long the first one may wait for others.
         """
         with self._lock:
             self._room.size(prefetch, self._threads)
@@ -99,57 +110,128 @@ class Buffer:
                 self._fetchable.notify_all()
             self._taking += 1
             try:
-                if not self._may_take() and not self._takeable.wait_for(self._may_take, timeout_s):
-                    return None
+                taken = self._wait_for_some(most, time.monotonic() + timeout_s)
+                if taken and linger_s > 0 and len(taken) < most and not _capped(taken):
+                    self._linger(taken, most, time.monotonic() + linger_s)
             finally:
                 self._taking -= 1
                 self._last_take_s = time.monotonic()
-            claimed = next(lane for lane in self._lanes if lane).popleft()
-            self._buffered -= 1
-            self._handed_out += 1
             if self._worth_fetching():
                 self._fetchable.notify_all()
-            return claimed
+            return taken
 
-    def _may_take(self) -> bool:
-        return self._buffered > 0 and self._handed_out < self._room.may_hand_out()
+    def _wait_for_some(self, most: int, until: float) -> list[Claimed]:
+        while True:
+            if self._shelf.ready or self._shelf.next_look <= time.monotonic():
+                taken = self._pop(most)
+                if taken:
+                    return taken
+            now = time.monotonic()
+            if now >= until:
+                return []
+            self._takeable.wait(max(0.0, min(until, self._shelf.next_look) - now))
+
+    def _linger(self, taken: list[Claimed], most: int, until: float) -> None:
+        while len(taken) < most and not self._closed:
+            more = self._pop(most - len(taken))
+            taken += more
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            if not more:
+                # What it waits for must be fetched, too.
+                self._fetchable.notify_all()
+                self._takeable.wait(left)
+
+    def _pop(self, most: int) -> list[Claimed]:
+        free = self._room.may_hand_out() * self._batch - self._handed_out
+        if free <= 0:
+            return []
+        taken = self._shelf.pop(min(most, free))
+        self._handed_out += len(taken)
+        return taken
 
     def release(self) -> None:
         """An entry that was handed out needs its slot no more."""
         with self._lock:
-            self._handed_out -= 1
-            self._released += 1
-            if self._buffered:
-                self._takeable.notify()
-            if self._worth_fetching():
-                self._fetchable.notify_all()
+            self._released_one()
 
-    def put(self, claimed: Sequence[Claimed]) -> None:
-        """Adds entries that were claimed."""
+    def ended(self, claimed: Claimed, *, returns: bool) -> None:
+        """An entry that was handed out was settled, or it `returns`."""
+        with self._lock:
+            self._shelf.ended(claimed, returns=returns)
+            self._released_one()
+
+    def _released_one(self) -> None:
+        self._handed_out -= 1
+        self._released += 1
+        if self._shelf.ready:
+            self._takeable.notify()
+        if self._worth_fetching():
+            self._fetchable.notify_all()
+
+    def put(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Adds entries that were claimed; returns those that became needless by it."""
         self._in_flight.add([one.held for one in claimed])
         with self._lock:
-            for one in claimed:
-                self._lanes[0 if one.aged else one.source.lane].append(one)
-            self._buffered += len(claimed)
+            needless = self._shelf.put(claimed)
             self._taken_in += len(claimed)
             self._takeable.notify_all()
+            return needless
 
-    def wait_for_room(self) -> int:
+    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Takes back entries that were handed out and not run; returns those that are needless."""
+        with self._lock:
+            self._handed_out -= len(claimed)
+            needless = self._shelf.put_back(claimed)
+            self._takeable.notify_all()
+            return needless
+
+    def recheck(self) -> None:
+        """The guards have changed: what waits for them may ask again."""
+        with self._lock:
+            self._changes += 1
+            self._shelf.recheck()
+            self._takeable.notify_all()
+            self._fetchable.notify_all()
+
+    def wait_for_change(self, before: int, timeout_s: float) -> None:
+        """Waits until the guards have changed since `changes` was `before`, or `close`."""
+        with self._lock:
+            self._fetchable.wait_for(lambda: self._closed or self._changes != before, timeout_s)
+
+    @property
+    def changes(self) -> int:
+        """How often the guards have changed."""
+        return self._changes
+
+    def wait_for_room(self, timeout_s: float | None = None) -> int:
         """Waits until a fetch is worth its while; returns for how many entries.
 
-        0 when closed; `PAUSED` when the consumer is paused: what is here should be handed back.
+        0 when closed, or after `timeout_s`; `PAUSED` when the consumer is paused: what is here
+        should be handed back.
         """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             while not self._closed:
                 if self._is_paused():
                     return PAUSED
                 if self._worth_fetching():
-                    released, self._released = self._released, 0
-                    self._room.observe(released, time.monotonic())
-                    return max(1, self._room.target() - self._buffered - self._handed_out)
+                    return self._room_for()
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return 0
                 # Only the time can tell a pause.
-                self._fetchable.wait(PAUSE_S if self._buffered else None)
+                pause = PAUSE_S if self._shelf.ready or self._shelf.waiting else None
+                self._fetchable.wait(min((one for one in (left, pause) if one), default=None))
             return 0
+
+    def _room_for(self) -> int:
+        released, self._released = self._released, 0
+        self._room.observe(released, time.monotonic())
+        free = self._room.target() * self._batch - self._shelf.ready - self._handed_out
+        room = self._batch_size if self._eager else max(1, free)
+        return min(room, MAX_WAITING)
 
     def has_room(self) -> bool:
         """Whether a fetch is worth its while now; False once closed."""
@@ -163,18 +245,23 @@ class Buffer:
 
     def is_empty(self) -> bool:
         """Whether all entries were taken."""
-        return self._buffered == 0
+        return not self._shelf.ready and not self._shelf.waiting
+
+    def is_clogged(self) -> bool:
+        """Whether so much waits that nothing more is read."""
+        return self._shelf.waiting >= MAX_WAITING
 
     def view(self) -> BufferView:
         """What is here now, for a health record."""
         with self._lock:
             return BufferView(
-                self._buffered,
+                self._shelf.ready + self._shelf.waiting,
                 self._handed_out,
                 not self._closed and self._worth_fetching(),
                 self._is_paused(),
                 self._taken_in,
                 self._last_take_s,
+                self._shelf.waiting,
             )
 
     def wait_for_resume(self) -> None:
@@ -183,7 +270,14 @@ class Buffer:
             self._fetchable.wait_for(lambda: self._closed or not self._is_paused())
 
     def _worth_fetching(self) -> bool:
-        return self._room.worth_fetching(self._buffered, self._handed_out)
+        if self._shelf.waiting >= MAX_WAITING:
+            return False
+        if self._eager:
+            return True
+        if self._batch == 1:
+            return self._room.worth_fetching(self._shelf.ready, self._handed_out)
+        held = self._shelf.ready + self._handed_out
+        return held * 2 <= self._room.target() * self._batch
 
     def _is_paused(self) -> bool:
         return not self._taking and time.monotonic() - self._last_take_s > PAUSE_S
@@ -193,15 +287,51 @@ class Buffer:
         with self._lock:
             self._closed = True
             self._fetchable.notify_all()
+            self._takeable.notify_all()
 
     def drain(self, *, unless: str | None = None) -> list[Claimed]:
         """Takes out everything, but for what was claimed under the name `unless`."""
-        drained: list[Claimed] = []
         with self._lock:
-            for lane in self._lanes:
-                kept = [one for one in lane if one.consumer == unless]
-                drained += [one for one in lane if one.consumer != unless]
-                lane.clear()
-                lane.extend(kept)
-            self._buffered -= len(drained)
-        return drained
+            return self._shelf.drain(unless)
+
+    # -- of an owner ---------------------------------------------------------------------------
+
+    def own(
+        self, source: Source, consumer: str, expected: Iterable[tuple[str, Collection[bytes]]]
+    ) -> None:
+        """This process owns a partition.
+
+        Parameters:
+          consumer: Its name.
+          expected: By key, the entries that will come and are to run before what is behind them.
+        """
+
+        def begin(gates: Gates) -> None:
+            gates.own(source, consumer)
+            for key, ids in expected:
+                gates.expect(source, key, ids)
+
+        self._at_gates(begin)
+
+    def disown(self, source: Source) -> list[Claimed]:
+        """It does not any more; returns what waits."""
+        return self._at_gates(lambda gates: gates.disown(source))
+
+    def gone(self, source: Source, key: str, ids: Collection[bytes]) -> None:
+        """These entries will not come."""
+        self._at_gates(lambda gates: gates.gone(source, key, ids))
+
+    def expected(self, source: Source) -> dict[str, list[bytes]]:
+        """What will come, by key."""
+        return self._at_gates(lambda gates: gates.expected(source))
+
+    def _at_gates(self, action: Callable[[Gates], T]) -> T:
+        with self._lock:
+            assert isinstance(self._shelf, Gates)
+            result = action(self._shelf)
+            self._takeable.notify_all()
+            return result
+
+
+def _capped(taken: Sequence[Claimed]) -> bool:
+    return any(one.cap for one in taken)

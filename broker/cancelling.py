@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .buffer import Claimed
+from .claimed import Claimed
 from .connections import Link
 from .payloads import decode_message
 

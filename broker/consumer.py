@@ -7,7 +7,7 @@ all bookkeeping is therefore in the intake and the committer, which live as long
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dramatiq import Consumer, MessageProxy
@@ -15,28 +15,34 @@ from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
 from dramatiq.middleware import SkipMessage
 
-from ..errors import EventDecodeError
+from ..errors import BrokerConnectionError, EventDecodeError
 from ..events import decode_as
-from .buffer import Claimed
+from .batch import Batch
+from .claimed import Claimed
 from .committer import Committer
+from .connections import LinkPool
 from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
 from .payloads import appended_ns, decode_data, payload
 from .settlements import (
-    CANCELLED,
+    CONFLATED,
     DONE,
     HAND_BACK,
     RETRIED,
+    TRIMMED,
     Action,
     BusinessKey,
+    DeadLetter,
     Enqueue,
+    HandBack,
     Park,
     Settlement,
 )
+from .subscriptions import Subscription
 
-__all__ = ["UNDECIDED_MS", "StreamConsumer", "drop_cancelled", "hand_back"]
+__all__ = ["UNDECIDED_MS", "StreamConsumer", "end_unrun", "hand_back", "settled_unrun"]
 
 #: Milliseconds until a delivery is run again whose processing raised, with neither a retry nor a
 #: failure recorded, or whose follow-up could not be enqueued.
@@ -53,21 +59,60 @@ class StreamConsumer(Consumer):
       committer: Where outcomes go.
       prefetch: Deliveries that may be handed out and not acked.
       timeout_ms: How long `__next__` waits.
+      subscription: How its events are to be run; None for a work queue.
+      links: Connections, to read again what was not kept while it waited.
     """
 
     def __init__(
-        self, intake: Intake, committer: Committer, *, prefetch: int, timeout_ms: int
+        self,
+        intake: Intake,
+        committer: Committer,
+        *,
+        prefetch: int,
+        timeout_ms: int,
+        subscription: Subscription | None = None,
+        links: LinkPool | None = None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self._intake = intake
         self._committer = committer
         self._prefetch = prefetch
         self._timeout_s = timeout_ms / 1000
+        self._links = links
+        self._batch = subscription.batch if subscription else None
+        self._linger_s = subscription.linger_ms / 1000 if subscription else 0.0
+        self._valid_for_ms = subscription.valid_for_ms if subscription else None
 
     def __next__(self) -> Delivery | None:
-        claimed = self._intake.take(self._prefetch, self._timeout_s)
-        if claimed is None:
+        if self._batch is None:
+            claimed = self._intake.take(self._prefetch, self._timeout_s)
+            return None if claimed is None else self._delivery(claimed)
+        several = self._intake.take_many(
+            self._batch, self._prefetch, self._timeout_s, self._linger_s
+        )
+        made: list[Delivery] = []
+        for at, claimed in enumerate(several):
+            try:
+                delivery = self._delivery(claimed)
+            except BrokerConnectionError:
+                # `claimed` is put back already.
+                self._put_back([one.claimed for one in made if one.claimed] + several[at + 1 :])
+                raise
+            if delivery is not None:
+                made.append(delivery)
+        return Batch(made) if made else None
+
+    def _delivery(self, claimed: Claimed) -> Delivery | None:
+        """What Dramatiq is handed; None for what is settled without being run."""
+        if claimed.ending is not None:
+            self._end(claimed, claimed.ending)
             return None
+        if not claimed.fields:
+            whole = self._load(claimed)
+            if whole is None:
+                self._end(claimed, TRIMMED)
+                return None
+            claimed = whole
         data = payload(claimed)
         delivery = Delivery(
             source=claimed.source,
@@ -81,13 +126,36 @@ class StreamConsumer(Consumer):
         )
         try:
             if claimed.source.is_log:
-                _fill_event(delivery, claimed)
+                _fill_event(delivery, claimed, self._valid_for_ms)
             else:
                 _fill_message(delivery, claimed.decoded)
         except (EventDecodeError, DecodeError) as error:
             self._undecodable(claimed, data, error)
             return None
         return delivery
+
+    def _load(self, claimed: Claimed) -> Claimed | None:
+        """Reads again what was not kept while it waited; None if the log does not have it.
+
+        Raises:
+          BrokerConnectionError: The server cannot be reached; the entry is back in the buffer.
+        """
+        assert self._links is not None
+        key, entry_id = claimed.source.keys.entries, claimed.entry_id
+        try:
+            found = self._links.call(lambda link: link.send("XRANGE", key, entry_id, entry_id))
+        except BrokerConnectionError:
+            self._put_back([claimed])
+            raise
+        return claimed._replace(fields=found[0][1]) if found else None
+
+    def _put_back(self, claimed: Sequence[Claimed]) -> None:
+        for one in self._intake.put_back(claimed):
+            self._committer.submit_at_once([settled_unrun(one, CONFLATED)])
+
+    def _end(self, claimed: Claimed, action: Action) -> None:
+        self._committer.submit_at_once([settled_unrun(claimed, action)])
+        self._intake.ended(claimed, returns=False)
 
     def ack(self, message: MessageProxy) -> None:
         """Records how `message` ended and returns at once; see `Committer`.
@@ -96,9 +164,10 @@ class StreamConsumer(Consumer):
           BrokerConnectionError: The server does not answer; call again.
         """
         assert isinstance(message, Delivery)
-        if message.settled:
-            return
-        self._settle(message, self._outcome(message))
+        if isinstance(message, Batch):
+            self._settle_batch(message)
+        elif not message.settled:
+            self._settle(message, self._outcome(message))
 
     def nack(self, message: MessageProxy) -> None:
         """Dead-letters `message`.
@@ -107,11 +176,11 @@ class StreamConsumer(Consumer):
           BrokerConnectionError: The server does not answer; call again.
         """
         assert isinstance(message, Delivery)
-        if message.settled:
-            return
-        error = message._exception
-        cause = "skipped" if error is None or isinstance(error, SkipMessage) else "failed"
-        self._settle(message, dead_letter(message, cause, error))
+        if isinstance(message, Batch):
+            self._settle_batch(message)
+        elif not message.settled:
+            away = message.turned_away
+            self._settle(message, self._outcome(message) if away else _given_up(message))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Hands back deliveries that were not run."""
@@ -120,7 +189,48 @@ class StreamConsumer(Consumer):
     def close(self) -> None:
         """Nothing is held here; the broker stops intake and committer."""
 
-    def _settle(self, delivery: Delivery, action: Action) -> None:
+    def _settle_batch(self, batch: Batch) -> None:
+        if batch.settled:
+            return
+        whole = batch.chosen
+        if batch._exception is not None and batch.is_split and not batch.members_failed:
+            # Nobody's fault yet: again, in halves.
+            cap = max(1, (len(whole) + 1) // 2)
+            halves = [one for one in whole if not one.settled]
+            self.logger.info(
+                "%s: a batch of %d failed; it is run again in parts of %d.",
+                batch.queue_name,
+                len(whole),
+                cap,
+            )
+            for one in halves:
+                one.settled = True
+            self._put_back([one.claimed._replace(cap=cap) for one in halves if one.claimed])
+        elif len(whole) == 1 and not batch.members_failed:
+            only = whole[0]
+            only._exception, only.failure = batch._exception, batch.failure
+            only.failed, only.retry_delay_ms = batch.failed, batch.retry_delay_ms
+        if batch.failure is not None:
+            for one in whole:
+                one.failure = batch.failure
+        elif whole:
+            whole[-1].messages += batch.messages
+        for one in batch.members:
+            if not one.settled:
+                failed = one.failed or (batch.failed and batch._exception is None)
+                failed = failed and not one.turned_away
+                self._settle(one, _given_up(one) if failed else self._outcome(one))
+        batch.settled = True
+        current_delivery.set(None)
+
+    def _settle(self, delivery: Delivery, action: Action | None) -> None:
+        claimed = delivery.claimed
+        if action is None:
+            delivery.settled = True
+            if claimed is not None:
+                self._put_back([claimed])
+            current_delivery.set(None)
+            return
         retried = delivery.retry_message
         self._committer.submit(
             Settlement(
@@ -139,11 +249,12 @@ class StreamConsumer(Consumer):
             )
         )
         delivery.settled = True
-        self._intake.release()
+        _release(self._intake, claimed, returns=isinstance(action, Park | HandBack))
         current_delivery.set(None)
 
-    def _outcome(self, delivery: Delivery) -> Action:
-        if delivery.ending is not None:
+    def _outcome(self, delivery: Delivery) -> Action | None:
+        """How it ends; None: it goes back into the buffer."""
+        if delivery.turned_away or delivery.ending is not None:
             return delivery.ending
         try:
             if delivery.retry_delay_ms is not None:
@@ -176,16 +287,21 @@ class StreamConsumer(Consumer):
             claimed.entry_id.decode(),
             error,
         )
-        ended = Settlement(
-            source=claimed.source,
-            consumer=claimed.consumer,
-            entry_id=claimed.entry_id,
-            event_id=b"",
-            action=undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error),
-            has_options=claimed.options is not None,
-        )
-        self._committer.submit_at_once([ended])
-        self._intake.release()
+        action = undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error)
+        self._end(claimed, action)
+
+
+def _release(intake: Intake, claimed: Claimed | None, *, returns: bool) -> None:
+    if claimed is None:
+        intake.release()
+    else:
+        intake.ended(claimed, returns=returns)
+
+
+def _given_up(delivery: Delivery) -> DeadLetter:
+    error = delivery._exception
+    cause = "skipped" if error is None or isinstance(error, SkipMessage) else "failed"
+    return dead_letter(delivery, cause, error)
 
 
 def hand_back(
@@ -195,39 +311,41 @@ def hand_back(
     settlements = []
     for message in messages:
         assert isinstance(message, Delivery | Claimed)
-        if isinstance(message, Delivery):
-            if message.settled:
-                continue
-            message.settled = True
-            if intake is not None:
-                intake.release()
-        settlements.append(
-            Settlement(message.source, message.consumer, message.entry_id, b"", HAND_BACK)
-        )
+        members = message.members if isinstance(message, Batch) else [message]
+        for one in members:
+            if isinstance(one, Delivery):
+                if one.settled:
+                    continue
+                one.settled = True
+                if intake is not None:
+                    _release(intake, one.claimed, returns=True)
+            settlements.append(Settlement(one.source, one.consumer, one.entry_id, b"", HAND_BACK))
     committer.submit_at_once(settlements)
 
 
-def drop_cancelled(committer: Committer, cancelled: Iterable[Claimed]) -> None:
-    """Settles messages that were cancelled before anybody ran them."""
-    committer.submit_at_once(
-        [
-            Settlement(
-                one.source,
-                one.consumer,
-                one.entry_id,
-                b"",
-                CANCELLED,
-                has_options=one.options is not None,
-            )
-            for one in cancelled
-        ]
+def end_unrun(committer: Committer, claimed: Iterable[Claimed], action: Action) -> None:
+    """Settles entries that nobody runs: cancelled, replaced by newer ones, known."""
+    committer.submit_at_once([settled_unrun(one, action) for one in claimed])
+
+
+def settled_unrun(claimed: Claimed, action: Action) -> Settlement:
+    """The end of an entry that nobody has run."""
+    event = claimed.event
+    return Settlement(
+        claimed.source,
+        claimed.consumer,
+        claimed.entry_id,
+        b"" if event is None else event.id.bytes,
+        action,
+        has_options=claimed.options is not None,
+        happened_ns=0 if event is None else event.ts_event,
     )
 
 
-def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
+def _fill_event(delivery: Delivery, claimed: Claimed, valid_for_ms: int | None) -> None:
     cls = claimed.source.event_class
     assert cls is not None
-    event = delivery.event = decode_as(cls, delivery.data)
+    event = delivery.event = claimed.event or decode_as(cls, delivery.data)
     delivery.queue_name = delivery.actor_name = claimed.source.group
     delivery.args = (event,)
     delivery.kwargs = {}
@@ -239,6 +357,10 @@ def _fill_event(delivery: Delivery, claimed: Claimed) -> None:
     delivery.message_id = str(event.id)
     delivery.published_ns = event.ts_published or 0
     delivery.message_timestamp = (event.ts_published or event.ts_event) // 1_000_000
+    if event.valid_for_ms is not None or valid_for_ms is not None:
+        valid = [one for one in (event.valid_for_ms, valid_for_ms) if one is not None]
+        published_ns = delivery.published_ns or delivery.appended_ns
+        delivery.expires_ns = published_ns + min(valid) * 1_000_000
 
 
 def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:

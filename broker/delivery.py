@@ -21,7 +21,7 @@ from .settlements import Action, Emit, Enqueue, Times
 from .sources import Source
 
 if TYPE_CHECKING:
-    from .buffer import Claimed
+    from .claimed import Claimed
     from .logs import Logs
 
 __all__ = ["Delivery"]
@@ -79,6 +79,8 @@ class Delivery(MessageProxy):
         #: Its business key, and how long that is remembered, ms (0: for ever), once it is reserved
         #: for this delivery.
         self.reserved: tuple[str, int] | None = None
+        #: When it is not worth handling any more, ns, wall clock; 0: never.
+        self.expires_ns = 0
         #: Whether nobody knows if what its business key stands for was done.
         self.uncertain = False
         #: Set where middleware could not enqueue what must follow.
@@ -108,6 +110,10 @@ class Delivery(MessageProxy):
     def event_id(self) -> bytes:
         """16 bytes of the event's id; empty for a message."""
         return b"" if self.event is None else self.event.id.bytes
+
+    def causing(self, event: Event, cause: Event | None) -> Delivery:
+        """The delivery that an emitted event follows from: this one, whatever `cause` is."""
+        return self
 
     def start(self, logs: Logs) -> None:
         """The handler is about to run; what it emits goes to `logs`."""

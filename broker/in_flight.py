@@ -54,6 +54,12 @@ class InFlight:
             if self._alone is not None and not self._held:
                 self._changed.notify_all()
 
+    def held_of(self, source: Source, consumer: str) -> set[bytes]:
+        """Which entries of `source` are held under the name `consumer`."""
+        at = (source.keys.entries, source.group, consumer)
+        with self._changed:
+            return {one[3] for one in self._held if one[:3] == at}
+
     def lost(
         self, source: Source, consumer: str, pending: Collection[bytes]
     ) -> tuple[list[bytes], bool]:

@@ -21,16 +21,23 @@ from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError
 from . import reader
-from .buffer import Buffer, BufferView, Claimed
+from .buffer import Buffer, BufferView
+from .claimed import Claimed
 from .connections import Endpoint, Link, RetryPolicy
+from .gatekeeping import Gatekeeper
+from .gates import Gates
 from .groups import wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
+from .ordered_reader import OrderedReader
 from .outages import Outages
 from .reader import Reader
 from .scripts import DelayedKeys
+from .settlements import Ended
+from .shelf import Lanes
 from .sources import Source
+from .subscriptions import Subscription
 from .unblocking import Unblocker
 
 __all__ = ["Intake", "IntakeView"]
@@ -71,9 +78,11 @@ class Intake:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
-      drop: Takes messages that were cancelled, to settle them.
+      end: Takes entries that nobody runs, to settle them so.
       threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
+      gatekeeper: Tells what may run; default: everything.
+      subscription: How its events are to be run; None for a work queue.
       clock_ns: Wall clock, ns.
     """
 
@@ -92,9 +101,11 @@ class Intake:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
-        drop: Callable[[Sequence[Claimed]], None],
+        end: Callable[[Sequence[Claimed], Ended], None],
         threads: int,
         batch_size: int,
+        gatekeeper: Gatekeeper | None = None,
+        subscription: Subscription | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
@@ -108,9 +119,20 @@ class Intake:
             timeout_s=reader.BLOCK_MS / 1000 + MARGIN_S,
             name=f"streamatiq-intake-{name[:40]}",
         )
-        self._buffer = Buffer(in_flight, threads=threads, batch_size=batch_size)
+        gatekeeper = gatekeeper or Gatekeeper(name)
+        conflate = subscription is not None and subscription.conflate
+        owned = subscription is not None and subscription.is_owned
+        self._buffer = Buffer(
+            in_flight,
+            threads=threads,
+            batch_size=batch_size,
+            shelf=Gates(gatekeeper, conflate=conflate) if owned else Lanes(gatekeeper),
+            batch=(subscription and subscription.batch) or 1,
+            eager=conflate,
+        )
         self._stopping = threading.Event()
-        self._reader = Reader(
+        make = OrderedReader if owned else Reader
+        self._reader: Reader = make(
             name,
             sources,
             start=start,
@@ -120,10 +142,11 @@ class Intake:
             identity=identity,
             in_flight=in_flight,
             hand_back=hand_back,
-            drop=drop,
+            end=end,
             link=self._link,
             interrupt=self.interrupt,
             buffer=self._buffer,
+            gatekeeper=gatekeeper,
             stopping=self._stopping,
             clock_ns=clock_ns,
         )
@@ -138,6 +161,26 @@ class Intake:
         if self._thread is None:
             self._begin()
         return self._buffer.take(prefetch, timeout_s)
+
+    def take_many(
+        self, most: int, prefetch: int, timeout_s: float, linger_s: float
+    ) -> list[Claimed]:
+        """The next entries of one batch; see `Buffer.take_many`. The first call begins to read."""
+        if self._thread is None:
+            self._begin()
+        return self._buffer.take_many(most, prefetch, timeout_s, linger_s)
+
+    def ended(self, claimed: Claimed, *, returns: bool) -> None:
+        """An entry that was handed out was settled, or it `returns` later."""
+        self._buffer.ended(claimed, returns=returns)
+
+    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Takes back what was handed out and is not to run now; returns what is needless."""
+        return self._buffer.put_back(claimed)
+
+    def recheck(self) -> None:
+        """The guards have changed."""
+        self._buffer.recheck()
 
     @property
     def sources(self) -> list[Source]:
@@ -178,6 +221,17 @@ class Intake:
                     self._thread.join(UNBLOCK_EVERY_S)
                 self._wake_another(link)
         return self._buffer.drain()
+
+    def leave(self) -> None:
+        """Lets others have the partitions that it owns. After `stop`, once what that has returned
+        is on its way back."""
+        if isinstance(self._reader, OrderedReader) and self._thread is not None:
+            try:
+                self._reader.leave()
+            except BrokerError as error:
+                self.logger.info("%s: cannot give up its partitions yet: %s", self.name, error)
+            finally:
+                self._link.close()
 
     # -- the thread ----------------------------------------------------------------------------
 

@@ -50,8 +50,8 @@ MEMBERS:reads:CONSUMER                     HASH    queue -> its sources, JSON
 MEMBERS:lease                              STRING  the consumer that looks for dead ones
 MEMBERS:known                              HASH    "QUEUE SOURCE" -> when somebody last began to
                                                    read it, ms; never shrinks
-MEMBERS:claimants:NAME                     SET     consumers that share the partitions of NAME, an
-                                                   ordered subscription
+MEMBERS:claimants:NAME                     HASH    consumer -> since when, ms: they share the
+                                                   partitions of NAME, an ordered subscription
 MEMBERS:shift:NAME                         STREAM  wakes them all when partitions may change hands
 
 What is stopped (GUARDS = {NS:guards}):

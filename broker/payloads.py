@@ -8,7 +8,7 @@ from dramatiq.encoder import JSONEncoder
 from dramatiq.message import get_encoder
 from pydantic_core import from_json
 
-from .buffer import Claimed
+from .claimed import Claimed
 
 __all__ = ["appended_ns", "decode_data", "decode_message", "payload"]
 

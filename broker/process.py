@@ -177,6 +177,8 @@ class ConsumingProcess:
             left += [(there.get(one.queue_name), [one]) for one in _drained(worker)]
         for intake, entries in left:
             hand_back(self.committer, intake, entries)
+        for intake in intakes.values():
+            intake.leave()
 
     def flush(self) -> None:
         """Waits until what was handled is settled, for `FLUSH_S` in the whole stop."""

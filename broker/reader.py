@@ -21,19 +21,23 @@ from dramatiq.logging import get_logger
 from ..errors import CommandFailed
 from . import scripts
 from .blocking import blocking_read
-from .buffer import PAUSE_S, PAUSED, Buffer, Claimed
+from .buffer import PAUSE_S, PAUSED, Buffer
 from .cancelling import without_cancelled
+from .claimed import Claimed
 from .connections import Alarm, Link
+from .gatekeeping import Gatekeeper
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
 from .members import encode_reads
 from .scripts import DelayedKeys, Fetched
+from .settlements import CANCELLED, CONFLATED, Ended
+from .shelf import MAX_WAITING
 from .sources import Source
 from .suspects import Suspects, Turn
 
-__all__ = ["BLOCK_MS", "Ended", "Reader"]
+__all__ = ["BLOCK_MS", "Reader", "Wake"]
 
 #: Longest wait for new entries, ms. What a lost wake-up costs at most.
 BLOCK_MS = 8_000
@@ -45,10 +49,12 @@ DOUBT_S = 1.0
 #: Seconds that a blocking read waits, at least, if there was nothing to read when it began.
 QUIET_S = 0.0003
 #: Pending entries looked at in one comparison: more than one process holds.
-COMPARED = 1_000
+COMPARED = 10_000
+#: Longest wait for a guard to open, seconds: a change of the guards ends it.
+CLOSED_S = 8.0
 
 
-class Ended(Enum):
+class Wake(Enum):
     """How a blocking read ended."""
 
     #: With entries, which are in the buffer.
@@ -61,6 +67,9 @@ class Ended(Enum):
 class Reader:
     """Reads one queue or subscription into a buffer.
 
+    Attributes:
+      claims: Whether it shares the partitions with others, each reading its own only.
+
     Parameters:
       name: The queue, or subscription.
       sources: In the order in which they are read.
@@ -71,13 +80,17 @@ class Reader:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
-      drop: Takes messages that were cancelled, to settle them.
+      end: Takes entries that nobody runs, to settle them so.
       link: The connection.
       interrupt: Ends the link's blocking read, from another connection.
       buffer: Where entries go.
+      gatekeeper: Tells whether the queue may be read.
       stopping: Set when nothing is to be read any more.
       clock_ns: Wall clock, ns.
     """
+
+    claims = False
+    closed_s = CLOSED_S
 
     def __init__(
         self,
@@ -91,10 +104,11 @@ class Reader:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
-        drop: Callable[[Sequence[Claimed]], None],
+        end: Callable[[Sequence[Claimed], Ended], None],
         link: Link,
         interrupt: Callable[[], None],
         buffer: Buffer,
+        gatekeeper: Gatekeeper,
         stopping: threading.Event,
         clock_ns: Callable[[], int],
     ) -> None:
@@ -113,10 +127,12 @@ class Reader:
         self._enlisted: str | None = None
         self._in_flight = in_flight
         self._hand_back = hand_back
-        self._drop = drop
+        self._end = end
         self._link = link
         self._interrupt = interrupt
         self._buffer = buffer
+        self._gatekeeper = gatekeeper
+        self._clogged = False
         self._stopping = stopping
         self._next_compare = 0.0
         self._suspects = Suspects(in_flight)
@@ -149,19 +165,51 @@ class Reader:
             # Its blocking read may have taken a wake-up that was meant for one who works.
             self._link.send("XADD", wake_keys(self.sources)[0], "MAXLEN", 16, "*", "w", 1)
             self._buffer.wait_for_resume()
-        if room <= 0:
+        if room <= 0 or self._is_closed():
             return
         self._in_flight.wait_for_turn()
         consumer = self._identity.consumer
-        sources = self.sources
         if consumer != self._enlisted:
-            # What was claimed under a name that is lost would run for nothing.
-            self._in_flight.remove([one.held for one in self._buffer.drain(unless=consumer)])
-            reads = encode_reads(sources)
-            self._link.run(scripts.enlist(self._members, consumer, self.name, reads))
-            self._enlisted = consumer
+            self._enlist(consumer)
         if time.monotonic() >= self._next_compare:
             self._compare(consumer)
+        fetched, taken = self._fetch(self.sources, consumer, room)
+        if self._rotate and len(self.sources) > 1:
+            self.sources = [*self.sources[1:], self.sources[0]]
+        if fetched.error:
+            self._on_error(fetched.error, consumer)
+        elif taken == 0 and fetched.next_due_ms != 0:
+            self._wait_for_entries(fetched, consumer)
+        if fetched.suspects:
+            self._run_suspects(consumer)
+
+    def _is_closed(self) -> bool:
+        """Whether nothing of this queue may run; then waits until that may have changed."""
+        if self._gatekeeper.quiet:
+            return False
+        changes = self._buffer.changes
+        until = self._gatekeeper.closed_until(self._gatekeeper.whole)
+        if until is None:
+            return False
+        self._hand_back(self._buffer.drain())
+        self._has_read()
+        wait_s = max(0.0, min(until - time.monotonic(), self.closed_s))
+        self._buffer.wait_for_change(changes, wait_s)
+        return True
+
+    def _enlist(self, consumer: str) -> None:
+        # What was claimed under a name that is lost would run for nothing.
+        self._in_flight.remove([one.held for one in self._buffer.drain(unless=consumer)])
+        reads = encode_reads(self.sources)
+        self._link.run(
+            scripts.enlist(self._members, consumer, self.name, reads, claims=self.claims)
+        )
+        self._enlisted = consumer
+
+    def _fetch(
+        self, sources: Sequence[Source], consumer: str, room: int, *, alone: bool = False
+    ) -> tuple[Fetched, int]:
+        """One fetch; returns it, and how many entries it has brought."""
         fetched = self._link.run(
             scripts.fetch(
                 [source.keys for source in sources],
@@ -169,22 +217,18 @@ class Reader:
                 group=sources[0].group,
                 consumer=consumer,
                 room=room,
-                passed_on_ms=self._passed_on_ms,
-                lanes=not self._rotate and len(sources) > 1,
+                passed_on_ms=0 if alone else self._passed_on_ms,
+                alone=alone,
+                lanes=not alone and not self._rotate and len(sources) > 1,
+                owned=self.claims,
             )
         )
-        self._passed_on_ms = fetched.next_due_ms or 0
+        if not alone:
+            self._passed_on_ms = fetched.next_due_ms or 0
         taken = self._keep(sources, fetched, consumer)
-        if self._rotate and len(sources) > 1:
-            self.sources = [*sources[1:], sources[0]]
-        if fetched.error:
-            self._on_error(fetched.error, consumer)
-        else:
+        if not fetched.error:
             self._has_read()
-            if taken == 0 and fetched.next_due_ms != 0:
-                self._wait_for_entries(fetched, consumer)
-        if fetched.suspects:
-            self._run_suspects(consumer)
+        return fetched, taken
 
     def _has_read(self) -> None:
         self.reads += 1
@@ -203,16 +247,7 @@ class Reader:
                 self._suspects.end()
 
     def _take_suspect(self, consumer: str) -> bool:
-        sources = self.sources
-        call = scripts.fetch(
-            [source.keys for source in sources],
-            self._delayed,
-            group=sources[0].group,
-            consumer=consumer,
-            room=1,
-            alone=True,
-        )
-        return self._keep(sources, self._link.run(call), consumer) > 0
+        return self._fetch(self.sources, consumer, 1, alone=True)[1] > 0
 
     def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
         now_ns = self._clock_ns()
@@ -239,9 +274,23 @@ class Reader:
                 self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
             if cancelled:
                 self._in_flight.add([one.held for one in cancelled])
-                self._drop(cancelled)
+                self._end(cancelled, CANCELLED)
         if claimed:
-            self._buffer.put(claimed)
+            needless = self._buffer.put(claimed)
+            if needless:
+                self._end(needless, CONFLATED)
+            self._say_if_clogged()
+
+    def _say_if_clogged(self) -> None:
+        clogged = self._buffer.is_clogged()
+        if clogged and not self._clogged:
+            self.logger.warning(
+                "%s: %d entries wait here for their key, a retry, a breaker or a halt; nothing "
+                "more is read until there are fewer.",
+                self.name,
+                MAX_WAITING,
+            )
+        self._clogged = clogged
 
     def _give_back(self, claimed: Sequence[Claimed]) -> None:
         """Hands back what never came into the buffer. Held until then: the committer takes out
@@ -294,18 +343,18 @@ class Reader:
                 # Only the time can tell a pause, and these must not wait for its end.
                 block_ms = min(block_ms, int(PAUSE_S * 1000) + 1)
             ended = self._block(block_ms, consumer, alarm)
-            if ended is Ended.ARRIVED and time.monotonic() - now > QUIET_S:
+            if ended is Wake.ARRIVED and time.monotonic() - now > QUIET_S:
                 # What came after a wait has most likely nothing behind it; no fetch is needed.
                 if not self._buffer.has_room():
                     return
-            elif ended is not Ended.TIMED_OUT or self._buffer.is_paused():
+            elif ended is not Wake.TIMED_OUT or self._buffer.is_paused():
                 return
             elif time.monotonic() < until:
                 keys = [source.keys for source in self.sources]
                 due_ms = self._link.run(scripts.peek(keys, self._delayed))
                 due_s = None if due_ms is None else time.monotonic() + due_ms / 1000
 
-    def _block(self, block_ms: int, consumer: str, alarm: Alarm | None) -> Ended:
+    def _block(self, block_ms: int, consumer: str, alarm: Alarm | None) -> Wake:
         """One blocking read."""
         try:
             cancelled = self._delayed.cancelled if self._delayed else None
@@ -314,10 +363,10 @@ class Reader:
             )
         except CommandFailed as error:
             self._on_error(str(error), consumer)
-            return Ended.WOKEN
+            return Wake.WOKEN
         self._has_read()
         if arrival is None:
-            return Ended.TIMED_OUT
+            return Wake.TIMED_OUT
         now_ns = self._clock_ns()
         claimed = [
             Claimed(one.source, consumer, one.entry_id, one.fields, None, now_ns)
@@ -326,14 +375,14 @@ class Reader:
         if claimed and consumer != self._identity.consumer:
             # Declared dead meanwhile: what is claimed under that name is taken from it again.
             self._identity.fenced(consumer)
-            return Ended.WOKEN
+            return Wake.WOKEN
         if claimed and self._in_flight.someone_is_alone():
             self._give_back(claimed)
-            return Ended.WOKEN
+            return Wake.WOKEN
         if claimed:
             self._put(claimed, arrival.cancellations)
-            return Ended.ARRIVED
-        return Ended.WOKEN
+            return Wake.ARRIVED
+        return Wake.WOKEN
 
     def _on_error(self, text: str, consumer: str) -> None:
         if "FENCED" in text:

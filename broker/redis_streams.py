@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from dramatiq import Message, Worker
 from dramatiq.errors import QueueNotFound
-from dramatiq.middleware import Middleware, MiddlewareError
+from dramatiq.middleware import Middleware, MiddlewareError, Retries
 
-from ..errors import BacklogFull, BrokerError
+from ..errors import BacklogFull, BatchFailed, BrokerError, HandlerError
 from ..settings import Settings
-from .consumer import UNDECIDED_MS, StreamConsumer, drop_cancelled, hand_back
+from .batch import Batch
+from .consumer import UNDECIDED_MS, StreamConsumer, end_unrun, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
@@ -25,7 +28,7 @@ from .outages import Outages
 from .process import ConsumingProcess
 from .queue_broker import QueueBroker
 from .server import check_server
-from .settlements import Enqueue, Park
+from .settlements import EXPIRED, Enqueue, Park
 from .turning_away import TurnedAway
 
 __all__ = ["RedisStreamsBroker"]
@@ -100,7 +103,14 @@ class RedisStreamsBroker(QueueBroker):
                 current_delivery.set(delivery)
                 if self._process is not None:
                     self._process.running[threading.get_ident()] = delivery
-                self._ask_before(delivery)
+                try:
+                    self._ask_before(delivery)
+                except TurnedAway:
+                    # So that Dramatiq does not call the actor; and nobody hears of this delivery.
+                    delivery.failed = True
+                    return
+        elif signal in ("ack", "nack") and _is_turned_away(args[0]):
+            return
         elif signal == "worker_boot":
             self._boot(args[0])
         elif signal == "worker_shutdown":
@@ -116,18 +126,35 @@ class RedisStreamsBroker(QueueBroker):
                 )
 
     def _ask_before(self, delivery: Delivery) -> None:
-        """Calls the hooks `before_delivery`; see `turning_away`.
+        """Whether the handler is to run now; of a batch, for which of its events.
+
+        Raises:
+          TurnedAway: It is not.
+        """
+        if not isinstance(delivery, Batch):
+            self._ask(delivery)
+            return
+        for one in delivery.members:
+            with suppress(TurnedAway):  # the member knows
+                self._ask(one)
+        delivery.choose()
+        if not delivery.chosen:
+            delivery.turned_away = True
+            raise TurnedAway(None, "every event of the batch was turned away")
+
+    def _ask(self, delivery: Delivery) -> None:
+        """Looks at the deadline, and calls the hooks `before_delivery`; see `turning_away`.
 
         Raises:
           TurnedAway: The handler does not run now.
         """
+        if 0 < delivery.expires_ns < time.time_ns():
+            self._turn_away(delivery, TurnedAway(EXPIRED))
         for hook, middleware in self._hooks.before("delivery"):
             try:
                 hook(self, delivery)
             except TurnedAway as away:
-                delivery.turned_away = True
-                delivery.ending = away.ending
-                raise
+                self._turn_away(delivery, away)
             except Exception as error:
                 # Whether the handler may run is not known: it does not.
                 self.logger.exception(
@@ -136,19 +163,60 @@ class RedisStreamsBroker(QueueBroker):
                     delivery,
                     UNDECIDED_MS // 1000,
                 )
-                delivery.turned_away = True
-                delivery.ending = Park(UNDECIDED_MS, b"")
-                raise TurnedAway(delivery.ending, str(error)) from error
+                self._turn_away(delivery, TurnedAway(Park(UNDECIDED_MS, b""), str(error)))
+
+    @staticmethod
+    def _turn_away(delivery: Delivery, away: TurnedAway) -> NoReturn:
+        delivery.turned_away = True
+        delivery.ending = away.ending
+        raise away
+
+    def _fail_members(self, batch: Batch, failed: BatchFailed) -> BaseException:
+        """Lets Dramatiq's Retries decide for each event that a handler of batches says has failed.
+
+        Returns:
+          What the batch as a whole is to be told: `failed`, or what is wrong with it.
+        """
+        try:
+            failures = batch.failures(failed)
+        except HandlerError as wrong:
+            batch.stuff_exception(wrong)
+            return wrong
+        batch.members_failed = True
+        retries = [
+            (hook, one)
+            for hook, one in self._hooks.after("process_message")
+            if isinstance(one, Retries)
+        ]
+        for member, error in failures:
+            member.stuff_exception(error)
+            current_delivery.set(member)
+            for hook, middleware in retries:
+                try:
+                    hook(self, member, exception=error)
+                except Exception:
+                    self.logger.critical("%r failed for %r.", middleware, member, exc_info=True)
+        current_delivery.set(batch)
+        return failed
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Calls the `after_` hooks that are overridden; see `Hooks`."""
+        if signal in ("process_message", "ack", "nack") and _is_turned_away(args[0]):
+            return
         if signal == "process_message" and isinstance(args[0], Delivery):
             args[0].done()
-        elif signal == "skip_message" and isinstance(args[0], Delivery) and args[0].turned_away:
-            return  # it did not run, and no hook was called before it
         elif signal == "process_boot":
             self._in_command_line = True
+        batch_failed = False
+        if signal == "process_message" and isinstance(args[0], Batch):
+            batch = args[0]
+            if isinstance(kwargs.get("exception"), BatchFailed):
+                kwargs["exception"] = self._fail_members(batch, kwargs["exception"])
+            raised = kwargs.get("exception") is not None
+            batch_failed = raised and (batch.is_split or batch.members_failed)
         for hook, middleware in self._hooks.after(signal):
+            if batch_failed and isinstance(middleware, Retries):
+                continue  # it is not the batch that is retried
             try:
                 hook(self, *args, **kwargs)
             except Exception:
@@ -277,7 +345,14 @@ class RedisStreamsBroker(QueueBroker):
             raise QueueNotFound(queue_name)
         process = self._consuming()
         intake = process.intake(queue_name, lambda process: self._intake(queue_name, process))
-        return StreamConsumer(intake, process.committer, prefetch=prefetch, timeout_ms=timeout)
+        return StreamConsumer(
+            intake,
+            process.committer,
+            prefetch=prefetch,
+            timeout_ms=timeout,
+            subscription=self.subscriptions.get(queue_name),
+            links=self._links,
+        )
 
     def close(self) -> None:
         """Hands back what was not run, settles what was, and closes the connections."""
@@ -336,9 +411,10 @@ class RedisStreamsBroker(QueueBroker):
             identity=process.identity,
             in_flight=process.in_flight,
             hand_back=lambda claimed: hand_back(process.committer, None, claimed),
-            drop=lambda cancelled: drop_cancelled(process.committer, cancelled),
+            end=lambda claimed, how: end_unrun(process.committer, claimed, how),
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
+            subscription=subscription,
         )
 
     def _consuming(self) -> ConsumingProcess:
@@ -404,3 +480,7 @@ class RedisStreamsBroker(QueueBroker):
 
     def _read_by_others(self, worker: Worker) -> set[str]:
         return {name for one in self._workers if one is not worker for name in one.consumers}
+
+
+def _is_turned_away(message: Any) -> bool:
+    return isinstance(message, Delivery) and message.turned_away

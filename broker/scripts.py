@@ -214,6 +214,7 @@ def fetch(
     passed_on_ms: int = 0,
     alone: bool = False,
     lanes: bool = False,
+    owned: bool = False,
 ) -> Call[Fetched]:
     """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it.
 
@@ -222,14 +223,15 @@ def fetch(
       passed_on_ms: A due time that another reader was woken for already.
       alone: Take one entry that may have killed its worker, and nothing else.
       lanes: The sources are lanes, from high to low; one that is passed over for long gets a share.
+      owned: Read only if `consumer` owns all the sources.
     """
     keys: list[str] = []
     for source in sources:
         keys += (source.entries, source.parked, source.options, source.fence(consumer))
-        keys += (source.suspects, source.suspect, source.passed)
+        keys += (source.suspects, source.suspect, source.passed, source.owner)
     keys.append(sources[0].wake)
     keys += delayed or ()
-    args = (group, consumer, room, len(sources), int(alone), passed_on_ms, int(lanes))
+    args = (group, consumer, room, len(sources), int(alone), passed_on_ms, int(lanes), int(owned))
     return Call(script("fetch"), keys, args, _fetched)
 
 
@@ -361,12 +363,19 @@ def heartbeat(
     )
 
 
-def enlist(members: MemberKeys, consumer: str, queue: str, sources: bytes) -> Call[int]:
+def enlist(
+    members: MemberKeys, consumer: str, queue: str, sources: bytes, *, claims: bool = False
+) -> Call[int]:
     """Records what `consumer` reads of `queue`, before it reads. `sources` is JSON: a list of
-    objects with a `name`."""
+    objects with a `name`.
+
+    Parameters:
+      claims: It wants a share of the queue's partitions.
+    """
+    more = (members.claimants(queue), members.shift(queue)) if claims else ()
     return Call(
         script("enlist"),
-        (members.alive, members.reads(consumer), members.known),
+        (members.alive, members.reads(consumer), members.known, *more),
         (consumer, queue, sources),
         int,
     )
@@ -403,6 +412,7 @@ def reclaim(
             keys.fence(consumer),
             keys.dead,
             keys.options,
+            keys.owner,
         ),
         (
             group,

@@ -23,6 +23,7 @@ __all__ = [
     "HAND_BACK",
     "NO_TIMES",
     "RETRIED",
+    "TRIMMED",
     "Action",
     "BatchOutcome",
     "BusinessKey",
@@ -109,6 +110,8 @@ EXPIRED = Ended("expired")
 CONFLATED = Ended("conflated")
 #: An event that the handler's `transform` does not want.
 FILTERED = Ended("filtered")
+#: An event that its log does not have any more.
+TRIMMED = Ended("trimmed")
 
 
 class BusinessKey(NamedTuple):

@@ -3,20 +3,19 @@
 Middleware may have a hook `before_delivery(broker, delivery)`. It is called in the worker's thread,
 before every `before_process_message`, and raises `TurnedAway` where the handler must not run now:
 an open breaker, a halt, a duplicate, an event that has expired. Then no other hook is called for
-this delivery, no attempt is burnt, and no result is stored (Dramatiq's SkipMessage alone would do
-both). The hook must return soon; a round trip to the server is as much as it may take.
+this delivery, no attempt is burnt, and no result is stored (Dramatiq's SkipMessage would store one,
+ack, and log a warning). The hook must return soon; a round trip to the server is as much as it may
+take.
 """
 
 from __future__ import annotations
-
-from dramatiq.middleware import SkipMessage
 
 from .settlements import Action
 
 __all__ = ["TurnedAway"]
 
 
-class TurnedAway(SkipMessage):
+class TurnedAway(Exception):
     """The handler does not run now.
 
     Parameters:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..broker import Delivery, Emit, current_delivery
+from ..broker import Batch, Delivery, Emit, current_delivery
 from ..errors import HandlerError
 from ..events import Event, emit_id
 
 __all__ = ["collect", "emit"]
 
 
-def emit(*events: Event) -> None:
+def emit(*events: Event, cause: Event | None = None) -> None:
     """Publishes events if, and only if, the present handler succeeds.
 
     They are buffered, and committed in one step with the end of the delivery. Their ids are derived
@@ -19,19 +19,26 @@ def emit(*events: Event) -> None:
     ids, and nothing is stored twice within the idempotency window. Causation, correlation and trace
     are taken from the cause.
 
+    Parameters:
+      cause: In a handler of batches, the event of the batch that these follow from: they are
+        committed with it, and dropped if it fails. Without it, the one that an event's causation id
+        names, else the batch's last one. Elsewhere there is one cause only.
+
     Raises:
-      HandlerError: Not called from within a handler of events, or something is not an event.
+      HandlerError: Not called from within a handler of events, something is not an event, or
+        `cause` is none of the batch.
     """
     delivery = current_delivery.get()
-    if delivery is None or delivery.event is None or delivery.settled:
+    of_events = delivery is not None and (delivery.event is not None or isinstance(delivery, Batch))
+    if delivery is None or not of_events or delivery.settled:
         raise HandlerError(
             "emit() was called outside of a handler of events. Use publish() there: it stores the "
             "event at once."
         )
-    collect(delivery, events)
+    collect(delivery, events, cause)
 
 
-def collect(delivery: Delivery, events: object) -> None:
+def collect(delivery: Delivery, events: object, cause: Event | None = None) -> None:
     """Buffers what a handler emitted: events, an iterable of them, one, or None.
 
     Raises:
@@ -40,19 +47,20 @@ def collect(delivery: Delivery, events: object) -> None:
     if events is None:
         return
     if isinstance(events, Event):
-        _collect_one(delivery, events)
+        _collect_one(delivery, events, cause)
         return
     try:
         several = iter(cast("tuple[object, ...]", events))
     except TypeError:
         raise _not_an_event(delivery, events) from None
     for event in several:
-        _collect_one(delivery, event)
+        _collect_one(delivery, event, cause)
 
 
-def _collect_one(delivery: Delivery, event: object) -> None:
+def _collect_one(delivery: Delivery, event: object, wanted: Event | None) -> None:
     if not isinstance(event, Event):
         raise _not_an_event(delivery, event)
+    delivery = delivery.causing(event, wanted)
     cause = delivery.event
     assert cause is not None
     derived = emit_id(cause.id, delivery.queue_name, len(delivery.emits))

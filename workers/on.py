@@ -6,30 +6,27 @@ same name.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
 
 import dramatiq
 from dramatiq import Actor
 from dramatiq.middleware import AsyncIO
 
-from ..broker import Delivery, RedisStreamsBroker, Start, Subscription, current_delivery
+from ..broker import RedisStreamsBroker, Start, Subscription
 from ..errors import HandlerDefinitionError
 from ..events import Event
+from .declaring import check_classes, check_function, check_subscription
 from .defaults import default_broker
-from .emitting import collect
 from .event_loop import EventLoop
+from .running import runner
 
 __all__ = ["on"]
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Event)
-
-#: What a handler may give back: events to emit.
-Emitted = Event | Iterable[Event] | None
 
 #: Dramatiq's rule for names of queues.
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
@@ -47,6 +44,12 @@ def on(
     name: str | None = ...,
     priority: int = ...,
     start: Start = ...,
+    ordered: bool = ...,
+    batch: int | None = ...,
+    linger_ms: int = ...,
+    conflate: bool = ...,
+    valid_for_ms: int | None = ...,
+    transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[E], Any]], Actor[[E], None]]: ...
@@ -59,6 +62,12 @@ def on(
     name: str | None = ...,
     priority: int = ...,
     start: Start = ...,
+    ordered: bool = ...,
+    batch: int | None = ...,
+    linger_ms: int = ...,
+    conflate: bool = ...,
+    valid_for_ms: int | None = ...,
+    transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[E | F], Any]], Actor[[E | F], None]]: ...
@@ -68,6 +77,12 @@ def on(
     name: str | None = ...,
     priority: int = ...,
     start: Start = ...,
+    ordered: bool = ...,
+    batch: int | None = ...,
+    linger_ms: int = ...,
+    conflate: bool = ...,
+    valid_for_ms: int | None = ...,
+    transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]: ...
@@ -76,6 +91,12 @@ def on(
     name: str | None = None,
     priority: int = 0,
     start: Start = "new",
+    ordered: bool = False,
+    batch: int | None = None,
+    linger_ms: int = 0,
+    conflate: bool = False,
+    valid_for_ms: int | None = None,
+    transform: Callable[[Any], Event | None] | None = None,
     broker: RedisStreamsBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]:
@@ -93,6 +114,19 @@ def on(
       priority: Of the actor within a process; lower runs first.
       start: Where a subscription begins that the server does not know yet: `new` (events published
         after its first worker has booted) or `earliest` (all that is kept).
+      ordered: The events of a key run one by one, in the order of the log, through crashes and
+        retries: while one waits for its retry, later ones of its key wait, too. A partition is read
+        by one process at a time; more partitions, more processes. Needs partitioned types.
+      batch: The handler gets a list of at most so many events; see `BatchFailed`.
+      linger_ms: How long an event may wait for others of its batch.
+      conflate: Where the handler is slower than the events come, it skips to the newest of each
+        key; what is skipped is settled and counted. Needs partitioned types; not for orders and
+        fills.
+      valid_for_ms: An event whose turn comes later than this after its publishing is not handled
+        any more, but settled as expired. An event's own `valid_for_ms` holds, too.
+      transform: Called with each event before the handler; gives what the handler gets in its
+        place, or None: the event is settled as filtered. It runs in the worker's thread, again with
+        each retry; what it raises counts as raised by the handler.
       broker: Default: the global broker; built from the settings where none is set.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
         throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...
@@ -100,21 +134,28 @@ def on(
     Raises:
       HandlerDefinitionError: Something about the declaration is wrong.
     """
-    _check_classes(event_classes)
+    check_classes(event_classes)
 
     def declare(function: Callable[[Any], Any]) -> Actor[[Any], None]:
         chosen = broker or default_broker()
-        subscription = Subscription(_checked_name(function, name), event_classes, start)
-        _check_function(function, subscription.name)
+        subscription = Subscription(
+            _checked_name(function, name),
+            event_classes,
+            start,
+            ordered=ordered,
+            batch=batch,
+            linger_ms=linger_ms,
+            conflate=conflate,
+            valid_for_ms=valid_for_ms,
+            transform=transform,
+        )
+        check_subscription(subscription)
+        check_function(function, subscription)
         _check_options(chosen, options, subscription.name)
-        if start not in ("new", "earliest"):
-            raise HandlerDefinitionError(
-                f"Handler {subscription.name!r}: start is {start!r}; use 'new' or 'earliest'."
-            )
         limit_s = chosen.settings.event_bus.handler_timeout
         if "time_limit" in chosen.actor_options and limit_s is not None:
             options.setdefault("time_limit", int(limit_s * 1000))
-        run = _runner(function)
+        run = runner(function, batch=batch is not None, transform=transform)
         if inspect.iscoroutinefunction(run):
             _need_event_loop(chosen)
         chosen.declare_subscription(subscription)
@@ -130,70 +171,6 @@ def on(
     return declare
 
 
-def _runner(function: Callable[[E], Any]) -> Callable[[E], Any]:
-    """`function` with its emits collected. Called by hand, it behaves as written."""
-    if inspect.isasyncgenfunction(function):
-        generate = cast("Callable[[E], AsyncIterator[Event]]", function)
-
-        @functools.wraps(function)
-        async def run_async_generator(event: E) -> Any:
-            delivery = _delivery_of(event)
-            events = [emitted async for emitted in generate(event)]
-            if delivery is None:
-                return events
-            return collect(delivery, events)
-
-        return run_async_generator
-
-    if inspect.iscoroutinefunction(function):
-        coroutine = cast("Callable[[E], Awaitable[Emitted]]", function)
-
-        @functools.wraps(function)
-        async def run_async(event: E) -> Any:
-            delivery = _delivery_of(event)
-            result = await coroutine(event)
-            if delivery is None:
-                return result
-            return collect(delivery, result)
-
-        return run_async
-
-    @functools.wraps(function)
-    def run(event: E) -> Any:
-        result = function(event)
-        if result is None:
-            return None
-        delivery = _delivery_of(event)
-        if delivery is None:
-            return result
-        return collect(delivery, result)
-
-    return run
-
-
-def _delivery_of(event: Event) -> Delivery | None:
-    """The delivery that brought `event`; None where a handler is called by hand."""
-    delivery = current_delivery.get()
-    return delivery if delivery is not None and delivery.event is event else None
-
-
-def _check_classes(event_classes: tuple[Any, ...]) -> None:
-    if not event_classes or not all(
-        isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
-        for cls in event_classes
-    ):
-        shown = ", ".join(getattr(cls, "__name__", repr(cls)) for cls in event_classes)
-        raise HandlerDefinitionError(
-            f"@on({shown}): name one or more event classes, for example @on(MarketDataEvent)."
-        )
-    for cls in event_classes:
-        if not getattr(cls, "event_type", None):
-            raise HandlerDefinitionError(
-                f"@on({cls.__name__}): an abstract event class has no log. Declare it with "
-                "type=..., or name its subclasses."
-            )
-
-
 def _checked_name(function: Callable[..., Any], name: str | None) -> str:
     chosen = name or f"{function.__module__}.{function.__qualname__}"
     if not _NAME.fullmatch(chosen) or len(chosen) > MAX_NAME:
@@ -202,15 +179,6 @@ def _checked_name(function: Callable[..., Any], name: str | None) -> str:
             f"digits, '.', '_' and '-', at most {MAX_NAME}. Give one with @on(..., name=...)."
         )
     return chosen
-
-
-def _check_function(function: Callable[..., Any], name: str) -> None:
-    try:
-        inspect.signature(function).bind(object())
-    except TypeError as error:
-        raise HandlerDefinitionError(
-            f"Handler {name!r} must take one argument, the event: {error}."
-        ) from error
 
 
 def _check_options(broker: RedisStreamsBroker, options: dict[str, Any], name: str) -> None:

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- Takes what a dead consumer held of one stream, in log order, a page a call.
 -- KEYS  1 entries STREAM  2 parked ZSET  3 suspects ZSET  4 wake STREAM  5 fence STRING
---       6 dead STREAM  7 options HASH
+--       6 dead STREAM  7 options HASH  8 owner STRING
 -- ARGV  1 group  2 consumer  3 fence it (1), or it left by itself (0)  4 max deliveries
 --       5 source's name  6 delete what is settled (1)  7 payload field  8 page
 -- Returns {handed back, suspects, dead-lettered, more (1) or none left (0)}.
 -- Effects, in order: 1 fence: from now on nothing it sends is committed  2 entries that were
 -- delivered too often become dead letters  3 those of an earlier crash become suspects, which run
 -- one at a time  4 the others are handed back; their delivery count stays  5 when nothing is left,
--- the consumer is deleted from the group  6 a reader is woken.
+-- the consumer is deleted from the group, and what it owned is free  6 a reader is woken.
 --@include _time.lua
 --@include _order.lua
 local entries, group, consumer = KEYS[1], ARGV[1], ARGV[2]
@@ -16,7 +16,10 @@ local _, now_ms = server_time()
 if ARGV[3] == '1' then redis.call('SET', KEYS[5], 1, 'EX', 86400) end
 local page = tonumber(ARGV[8])
 local pending = redis.pcall('XPENDING', entries, group, '-', '+', page, consumer)
-if pending.err then return {0, 0, 0, 0} end -- no such stream or group: nothing to take
+if pending.err then -- no such stream or group: nothing to take
+  if redis.call('GET', KEYS[8]) == consumer then redis.call('UNLINK', KEYS[8]) end
+  return {0, 0, 0, 0}
+end
 local back, suspects, dead = 0, 0, 0
 for _, held in ipairs(pending) do
   local id, deliveries = held[1], held[4]
@@ -49,6 +52,7 @@ for _, held in ipairs(pending) do
 end
 local more = #pending == page
 if not more then
+  if redis.call('GET', KEYS[8]) == consumer then redis.call('UNLINK', KEYS[8]) end
   redis.call('XGROUP', 'DELCONSUMER', entries, group, consumer)
   redis.pcall('XGROUP', 'DELCONSUMER', KEYS[4], group, consumer) -- there may be none
 end

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Receipt,
         RedisStreamsBroker,
     )
-    from .errors import StreamatiqError
+    from .errors import BatchFailed, StreamatiqError
     from .events import (
         Bar,
         BookAction,
@@ -70,6 +70,7 @@ __version__ = _version("streamatiq")
 __all__ = [
     "AuditLevel",
     "Bar",
+    "BatchFailed",
     "BookAction",
     "BookDelta",
     "BookDeltas",

@@ -29,6 +29,7 @@
     ├── EmbeddedServerError            our own server could not be started, or is not installed
     ├── HandlerError
     │   ├── HandlerDefinitionError     @on was used wrongly
+    │   ├── BatchFailed                raised by handlers: some events of a batch have failed
     │   └── HandlerModuleError         a module of handlers cannot be found or imported
     └── IngestError                    a file or mapping that cannot be ingested
 
@@ -38,14 +39,16 @@ for machines; the class docstring says when the error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from uuid import UUID
 
 import dramatiq.errors
 
 __all__ = [
     "AuthenticationFailed",
     "BacklogFull",
+    "BatchFailed",
     "BrokerConnectionError",
     "BrokerError",
     "CommandFailed",
@@ -314,6 +317,43 @@ class HandlerDefinitionError(HandlerError, TypeError):
     """A handler is declared wrongly."""
 
     code = "handler_definition"
+
+
+class BatchFailed(HandlerError):
+    """Raised by a handler of batches: some events have failed, the others are done.
+
+    The ones that failed are retried, or become dead letters, as if each had been handled alone.
+
+    Parameters:
+      errors: What happened to each event that failed, by its id (a UUID, or its text).
+
+    Raises:
+      HandlerDefinitionError: `errors` is no such mapping.
+    """
+
+    code = "batch_failed"
+
+    def __init__(self, errors: Mapping[UUID | str, BaseException]) -> None:
+        if not isinstance(errors, Mapping) or not errors:
+            raise HandlerDefinitionError(
+                f"BatchFailed({errors!r:.80}): give an exception for each event that failed, by "
+                "its id, as in BatchFailed({event.id: error})."
+            )
+        self.errors: dict[UUID, BaseException] = {}
+        for event_id, error in errors.items():
+            if not isinstance(error, BaseException):
+                raise HandlerDefinitionError(
+                    f"BatchFailed: what happened to {event_id} is {error!r:.80}, not an exception."
+                )
+            try:
+                key = event_id if isinstance(event_id, UUID) else UUID(event_id)
+            except (ValueError, AttributeError, TypeError):
+                raise HandlerDefinitionError(
+                    f"BatchFailed: {event_id!r:.80} is no id of an event."
+                ) from None
+            self.errors[key] = error
+        first = next(iter(self.errors.values()))
+        super().__init__(f"{len(self.errors)} events of a batch failed, the first with {first!r}")
 
 
 class HandlerModuleError(HandlerError):

@@ -17,13 +17,13 @@ from tests.integration.state_machine.shapes import Layout
 from streamatiq.broker import scripts
 from streamatiq.broker.committer import Committer
 from streamatiq.broker.connections import Endpoint, Link, RetryPolicy
-from streamatiq.broker.consumer import StreamConsumer, drop_cancelled, hand_back
+from streamatiq.broker.consumer import StreamConsumer, end_unrun, hand_back
 from streamatiq.broker.delivery import Delivery
 from streamatiq.broker.identity import Identity
 from streamatiq.broker.in_flight import InFlight
 from streamatiq.broker.intake import Intake
 from streamatiq.broker.members import ReadSource, encode_reads, reads_of
-from streamatiq.broker.reader import Ended
+from streamatiq.broker.reader import Wake
 from streamatiq.broker.reclaimer import Reclaimer
 from streamatiq.broker.scripts import Fetched
 from streamatiq.broker.settlements import BatchOutcome, Settlement, settle
@@ -57,7 +57,7 @@ class SteppedIntake(Intake):
         self._reader._compare(consumer)
         self._reader._compare(consumer)
 
-    def block(self, consumer: str) -> Ended:
+    def block(self, consumer: str) -> Wake:
         return self._reader._block(1, consumer, None)
 
     def lost(self) -> None:
@@ -164,7 +164,7 @@ class Process:
                 identity=self.identity,
                 in_flight=self.in_flight,
                 hand_back=self._to_committer,
-                drop=lambda cancelled: drop_cancelled(collected, cancelled),
+                end=lambda claimed, how: end_unrun(collected, claimed, how),
                 threads=8,
                 batch_size=100,
                 clock_ns=lambda: 1,
@@ -184,7 +184,7 @@ class Process:
     def take(self, group: str) -> list[Delivery]:
         """Hands out what the intake has kept, as Dramatiq's consumer thread does."""
         taken: list[Delivery] = []
-        buffered = self.intake(group)._buffer._buffered
+        buffered = self.intake(group)._buffer.view().buffered
         for _ in range(buffered):
             delivery = next(self._consumers[group])
             if delivery is not None:  # else it was undecodable, and is settled

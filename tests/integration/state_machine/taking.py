@@ -11,7 +11,7 @@ from tests.integration.state_machine.ledger import unit_of
 from tests.integration.state_machine.process import Process
 
 from streamatiq.broker import scripts
-from streamatiq.broker.reader import Ended
+from streamatiq.broker.reader import Wake
 from streamatiq.broker.scripts import Fetched
 from streamatiq.broker.sources import Source
 
@@ -174,7 +174,7 @@ class Taking(Acting):
         for source in self.sources(group):
             self.model.read(source, process.name, 1, taken)
         if taken:
-            assert ended is Ended.ARRIVED
+            assert ended is Wake.ARRIVED
         self._hand_out(process, group)
 
     @rule(who=any_of, which=any_of)

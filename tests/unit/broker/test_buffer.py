@@ -10,7 +10,8 @@ import pytest
 from tests.support import wait_until
 
 from streamatiq.broker import buffer as module
-from streamatiq.broker.buffer import PAUSED, Buffer, Claimed
+from streamatiq.broker.buffer import PAUSED, Buffer
+from streamatiq.broker.claimed import Claimed
 from streamatiq.broker.in_flight import InFlight
 from streamatiq.broker.keys import Keys
 from streamatiq.broker.work_queues import WorkQueue

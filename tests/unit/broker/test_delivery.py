@@ -12,7 +12,7 @@ from tests.integration.logs.harness import Note, note
 
 from streamatiq import encode
 from streamatiq.broker import Delivery
-from streamatiq.broker.buffer import Claimed
+from streamatiq.broker.claimed import Claimed
 from streamatiq.broker.consumer import StreamConsumer
 from streamatiq.broker.keys import Keys
 from streamatiq.broker.settlements import Emit
@@ -135,14 +135,14 @@ def test_a_message_of_wrong_types_is_undecodable(changes: dict[str, Any]) -> Non
             ended.extend(settlements)
 
     class Intake(_OneEntry):
-        def release(self) -> None:
-            ended.append("released")
+        def ended(self, claimed: Claimed, *, returns: bool) -> None:
+            ended.append(returns)
 
     claimed = Claimed(QUEUE, "h:1:t", b"5-0", [b"m", data], None, 0)
     consumer = StreamConsumer(Intake(claimed), Committer(), prefetch=1, timeout_ms=1)  # type: ignore[arg-type]
     assert next(consumer) is None
-    settlement, released = ended
-    assert released == "released"
+    settlement, returns = ended
+    assert returns is False
     assert settlement.action.outcome == "dead_lettered"
     assert data in settlement.action.fields
     assert "undecodable" in settlement.action.fields

@@ -1,0 +1,142 @@
+"""Ordered subscriptions: the events of a key run one by one, in the order of the log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.integration.logs.harness import Bench, Spread
+from tests.support import wait_until
+
+OpenBench = Callable[..., Bench]
+
+
+def spread(key: str, text: object) -> Spread:
+    return Spread(ts_event=1, key=key, text=str(text))
+
+
+class Ledger:
+    """What handlers did, by key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.done: dict[str, list[str]] = defaultdict(list)
+        self.running: dict[str, int] = defaultdict(int)
+        self.most_at_once = 0
+        self.overlaps: list[str] = []
+
+    def begin(self, key: str) -> None:
+        with self._lock:
+            self.running[key] += 1
+            if self.running[key] > 1:
+                self.overlaps.append(key)
+            self.most_at_once = max(self.most_at_once, sum(self.running.values()))
+
+    def end(self, key: str, text: str) -> None:
+        with self._lock:
+            self.running[key] -= 1
+            self.done[key].append(text)
+
+    @property
+    def count(self) -> int:
+        return sum(len(texts) for texts in self.done.values())
+
+
+def test_events_of_a_key_run_one_by_one_and_in_order(bench: Bench) -> None:
+    ledger = Ledger()
+    keys = [f"K{n}" for n in range(7)]
+
+    @bench.on(Spread, name="in_order", ordered=True)
+    def in_order(event: Spread) -> None:
+        ledger.begin(event.key)
+        time.sleep(0.0005)  # so that runs would overlap
+        ledger.end(event.key, event.text)
+
+    bench.start(threads=8)
+    events = [spread(keys[n % 7], n) for n in range(700)]
+    for at in range(0, 700, 50):
+        bench.logs.publish_many(events[at : at + 50])
+    bench.settled("in_order")
+    assert not ledger.overlaps
+    for place, key in enumerate(keys):
+        assert ledger.done[key] == [str(n) for n in range(place, 700, 7)]
+    assert ledger.most_at_once > 1  # keys run side by side
+
+
+def test_a_retry_holds_up_its_key_alone(bench: Bench) -> None:
+    done: list[tuple[str, str]] = []
+    failures = {"A1": 3}
+
+    @bench.on(Spread, name="parks", ordered=True)
+    def parks(event: Spread) -> None:
+        name = event.key + event.text
+        if failures.get(name, 0):
+            failures[name] -= 1
+            raise RuntimeError("not yet")
+        done.append((event.key, event.text))
+
+    bench.start(threads=4)
+    for n in range(1, 60):
+        bench.logs.publish_many([spread("A", n), spread("B", n)])
+    bench.settled("parks")
+    assert [text for key, text in done if key == "A"] == [str(n) for n in range(1, 60)]
+    assert [text for key, text in done if key == "B"] == [str(n) for n in range(1, 60)]
+    assert failures == {"A1": 0}
+
+
+def test_a_dead_letter_lets_its_key_go_on(bench: Bench) -> None:
+    done: list[str] = []
+
+    @bench.on(Spread, name="dies", ordered=True, max_retries=1)
+    def dies(event: Spread) -> None:
+        if event.text == "2":
+            raise RuntimeError("never")
+        done.append(event.text)
+
+    bench.start()
+    bench.logs.publish_many([spread("A", n) for n in range(1, 6)])
+    bench.settled("dies")
+    assert done == ["1", "3", "4", "5"]
+    assert len(list(bench.broker.dead_letters("dies"))) == 1
+
+
+def test_two_processes_share_the_partitions(open_bench: OpenBench) -> None:
+    ledger = Ledger()
+    where: dict[str, set[int]] = defaultdict(set)
+
+    def declare(bench: Bench, number: int) -> None:
+        @bench.on(Spread, name="shared", ordered=True)
+        def shared(event: Spread) -> None:
+            ledger.begin(event.key)
+            time.sleep(0.001)
+            where[Bench.__name__ + str(number)].add(number)
+            ledger.end(event.key, event.text)
+
+    first, second = open_bench(), open_bench()
+    declare(first, 1)
+    declare(second, 2)
+    first.start(threads=4)
+    keys = [f"K{n}" for n in range(16)]
+    sent = 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        first.logs.publish_many([spread(keys[n % 16], n) for n in range(sent, sent + count)])
+        sent += count
+
+    send(400)
+    second.start(threads=4)
+    for _ in range(20):
+        send(100)
+        wait_until(lambda: ledger.count >= sent - 200, what=lambda: f"{ledger.count} of {sent}")
+    wait_until(lambda: len(where) == 2, what="both to work")
+    second.stop()  # and the first one gets all back
+    send(400)
+    first.settled("shared")
+    assert not ledger.overlaps
+    for place, key in enumerate(keys):
+        assert ledger.done[key] == [str(n) for n in range(place, sent, 16)]
