@@ -45,6 +45,8 @@ class BufferView(NamedTuple):
     last_asked: float
     #: Of the buffered ones, those that wait: for their key's turn, a retry, or a guard.
     waiting: int = 0
+    #: Runs of handlers that the entries handed out are for, at least.
+    runs: int = 0
 
 
 class Buffer:
@@ -262,6 +264,7 @@ class Buffer:
                 self._taken_in,
                 self._last_take_s,
                 self._shelf.waiting,
+                -(-self._handed_out // self._batch),
             )
 
     def wait_for_resume(self) -> None:

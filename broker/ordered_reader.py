@@ -154,11 +154,6 @@ class OrderedReader(Reader):
     def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
         super()._put([with_event(one) for one in claimed], cancellations)
 
-    def _run_suspects(self, consumer: str) -> None:
-        # What waits behind gates would be counted guilty, too.
-        self._hand_back(self._buffer.drain())
-        super()._run_suspects(consumer)
-
     def _take_suspect(self, consumer: str) -> bool:
         owned = list(self._ownership.owned)
         return bool(owned) and self._fetch(owned, consumer, 1, alone=True)[1] > 0

@@ -120,7 +120,7 @@ class Pulse:
             name=name,
             state=_state(view.started, buffer.paused, buffer.has_room),
             held=buffer.buffered + buffer.handed_out,
-            handed_out=buffer.handed_out,
+            handed_out=buffer.runs,
             unread_s=self._since.stuck_s((name, "read"), may_read, view.reads),
             idle_s=self._since.stuck_s((name, "take"), may_read, buffer.taken),
             unasked_s=self._since.stuck_s(

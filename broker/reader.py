@@ -235,6 +235,9 @@ class Reader:
         self.trouble = ""
 
     def _run_suspects(self, consumer: str) -> None:
+        if self._buffer.view().waiting:
+            # While anything waits here, this process never becomes empty.
+            self._hand_back(self._buffer.drain())
         turn = self._suspects.begin()
         if turn is Turn.BESIDE:
             self._take_suspect(consumer)

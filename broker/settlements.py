@@ -247,7 +247,8 @@ def _group(
     n_specials = 0
     for one in members:
         action = one.action
-        if action is DONE and not one.emits and not one.messages and one.key is None:
+        plain_end = isinstance(action, Ended) and not one.emits and not one.messages
+        if plain_end and one.key is None:
             plain.append(one.entry_id)
             events.append(one.event_id)
         else:
