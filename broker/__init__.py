@@ -10,6 +10,8 @@ from .dead_letter_entry import DeadLetterEntry
 from .dead_letter_filter import DeadLetterFilter
 from .delivery import Delivery
 from .embedded import EmbeddedServer
+from .guard_admin import GuardChange, HaltOutcome
+from .guard_state import BreakerState, Halt, Scope
 from .logs import Logs, Receipt
 from .redis_streams import RedisStreamsBroker
 from .settlements import Emit
@@ -18,14 +20,19 @@ from .subscriptions import Start, Subscription
 
 __all__ = [
     "AuditLevel",
+    "BreakerState",
     "DeadLetterEntry",
     "DeadLetterFilter",
     "Delivery",
     "EmbeddedServer",
     "Emit",
+    "GuardChange",
+    "Halt",
+    "HaltOutcome",
     "Logs",
     "Receipt",
     "RedisStreamsBroker",
+    "Scope",
     "Start",
     "Subscription",
     "current_delivery",

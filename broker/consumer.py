@@ -41,6 +41,8 @@ __all__ = ["UNDECIDED_MS", "StreamConsumer", "drop_cancelled", "hand_back"]
 #: Milliseconds until a delivery is run again whose processing raised, with neither a retry nor a
 #: failure recorded, or whose follow-up could not be enqueued.
 UNDECIDED_MS = 15_000
+#: STOPGAP: milliseconds until a delivery that was turned away is tried again.
+TURNED_AWAY_MS = 50
 
 
 class StreamConsumer(Consumer):
@@ -145,6 +147,8 @@ class StreamConsumer(Consumer):
     def _outcome(self, delivery: Delivery) -> Action:
         if delivery.ending is not None:
             return delivery.ending
+        if delivery.turned_away:
+            return Park(TURNED_AWAY_MS, b"")  # STOPGAP until the buffer takes it back
         try:
             if delivery.retry_delay_ms is not None:
                 if delivery.source.is_log:

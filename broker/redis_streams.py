@@ -18,12 +18,14 @@ from .consumer import UNDECIDED_MS, StreamConsumer, drop_cancelled, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
+from .guard_subjects import halted_subject
+from .guarded_broker import GuardedBroker
+from .guards import Guards
 from .health import MAX_SILENCE_S, HealthReport
-from .hooks import Hooks
+from .hooks import Found, Hooks
 from .intake import Intake
 from .outages import Outages
 from .process import ConsumingProcess
-from .queue_broker import QueueBroker
 from .server import check_server
 from .settlements import Enqueue, Park
 from .turning_away import TurnedAway
@@ -31,7 +33,7 @@ from .turning_away import TurnedAway
 __all__ = ["RedisStreamsBroker"]
 
 
-class RedisStreamsBroker(QueueBroker):
+class RedisStreamsBroker(GuardedBroker):
     """A Dramatiq broker on Redis Streams (Redis 7.0 or newer, Valkey 8 or newer).
 
     Plain actors work as with any broker: `.send()` adds to a work queue, whose entries are deleted
@@ -116,12 +118,16 @@ class RedisStreamsBroker(QueueBroker):
                 )
 
     def _ask_before(self, delivery: Delivery) -> None:
-        """Calls the hooks `before_delivery`; see `turning_away`.
+        """Asks whether it is halted, then calls the hooks `before_delivery`; see `turning_away`.
 
         Raises:
           TurnedAway: The handler does not run now.
         """
-        for hook, middleware in self._hooks.before("delivery"):
+        guards = self.guards
+        hooks: Found = self._hooks.before("delivery")
+        if guards is not None and not guards.quiet:
+            hooks = ((_check_halts, guards), *hooks)
+        for hook, middleware in hooks:
             try:
                 hook(self, delivery)
             except TurnedAway as away:
@@ -145,7 +151,7 @@ class RedisStreamsBroker(QueueBroker):
         if signal == "process_message" and isinstance(args[0], Delivery):
             args[0].done()
         elif signal == "skip_message" and isinstance(args[0], Delivery) and args[0].turned_away:
-            return  # it did not run, and no hook was called before it
+            signal = "turned_away"  # it did not run, and no hook was called before it
         elif signal == "process_boot":
             self._in_command_line = True
         for hook, middleware in self._hooks.after(signal):
@@ -286,6 +292,7 @@ class RedisStreamsBroker(QueueBroker):
         if process is not None and process.pid == os.getpid():
             process.close()
         self._links.close()
+        super().close()
         self.endpoint.close()
 
     def health(
@@ -311,13 +318,19 @@ class RedisStreamsBroker(QueueBroker):
         """How often this process lost its connections, and found them again.
 
         Returns:
-          What each is for (`intake`, `committer`, `heartbeat`) and its counts, which go on; empty
-          where nothing is consumed. Thread-safe.
+          What each is for (`intake`, `committer`, `heartbeat`, `control`) and its counts, which go
+          on; empty where nothing is consumed. Thread-safe.
         """
         process = self._process
         if process is None or process.pid != os.getpid():
             return []
         return process.outages()
+
+    @property
+    def guards(self) -> Guards | None:
+        """What may run now, as this process knows it; None where nothing is consumed."""
+        process = self._process
+        return None if process is None or process.pid != os.getpid() else process.guards
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -348,6 +361,7 @@ class RedisStreamsBroker(QueueBroker):
                     self.endpoint,
                     self._retry,
                     self.keys.members,
+                    self.keys.guards,
                     window_ms=self._window_ms,
                     worker=lambda: self._worker,
                     housekeeping=self._dead_letters.expire_by(
@@ -404,3 +418,10 @@ class RedisStreamsBroker(QueueBroker):
 
     def _read_by_others(self, worker: Worker) -> set[str]:
         return {name for one in self._workers if one is not worker for name in one.consumers}
+
+
+def _check_halts(broker: RedisStreamsBroker, delivery: Delivery) -> None:
+    """Halts need no middleware."""
+    guards = broker.guards
+    if guards is not None:
+        guards.check(halted_subject(broker, delivery))

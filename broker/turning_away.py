@@ -4,7 +4,9 @@ Middleware may have a hook `before_delivery(broker, delivery)`. It is called in 
 before every `before_process_message`, and raises `TurnedAway` where the handler must not run now:
 an open breaker, a halt, a duplicate, an event that has expired. Then no other hook is called for
 this delivery, no attempt is burnt, and no result is stored (Dramatiq's SkipMessage alone would do
-both). The hook must return soon; a round trip to the server is as much as it may take.
+both). Only `after_turned_away(broker, delivery)` is called, in which a middleware gives back what
+it took in `before_delivery` before another one turned the delivery away. The hook must return soon;
+a round trip to the server is as much as it may take.
 """
 
 from __future__ import annotations

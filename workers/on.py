@@ -22,6 +22,7 @@ from ..events import Event
 from .defaults import default_broker
 from .emitting import collect
 from .event_loop import EventLoop
+from .guarding import add_guards
 
 __all__ = ["on"]
 
@@ -95,7 +96,9 @@ def on(
         after its first worker has booted) or `earliest` (all that is kept).
       broker: Default: the global broker; built from the settings where none is set.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
-        throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...
+        throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...; and
+        runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
+        limiter_delay (see `Limits`), whose middleware is added where it is missing.
 
     Raises:
       HandlerDefinitionError: Something about the declaration is wrong.
@@ -104,8 +107,14 @@ def on(
 
     def declare(function: Callable[[Any], Any]) -> Actor[[Any], None]:
         chosen = broker or default_broker()
-        subscription = Subscription(_checked_name(function, name), event_classes, start)
+        subscription = Subscription(
+            _checked_name(function, name),
+            event_classes,
+            start,
+            runs_when_halted=bool(options.get("runs_when_halted")),
+        )
         _check_function(function, subscription.name)
+        add_guards(chosen, subscription.name, options)
         _check_options(chosen, options, subscription.name)
         if start not in ("new", "earliest"):
             raise HandlerDefinitionError(
