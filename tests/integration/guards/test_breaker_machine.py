@@ -1,7 +1,7 @@
 """The scripts of breakers against a model: failures, successes, probes, expiry, hands, repeats.
 
-Time is the twin's, which stands still but where a rule moves it; that the twin runs the scripts as a
-real server does is shown in `tests/conformance`. Two processes follow the control stream at their
+Time is the twin's, which stands still but where a rule moves it; that the twin runs the scripts as
+a real server does is shown in `tests/conformance`. Two processes follow the control stream at their
 own pace, and each knows in the end what the server knows.
 """
 
