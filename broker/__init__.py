@@ -11,6 +11,8 @@ from .dead_letter_entry import DeadLetterEntry
 from .dead_letter_filter import DeadLetterFilter
 from .delivery import Delivery
 from .embedded import EmbeddedServer
+from .guard_admin import GuardChange, HaltOutcome
+from .guard_state import BreakerState, Halt, Scope
 from .logs import Logs, Receipt
 from .redis_streams import RedisStreamsBroker
 from .settlements import Emit
@@ -20,14 +22,19 @@ from .subscriptions import Start, Subscription
 __all__ = [
     "AuditLevel",
     "Batch",
+    "BreakerState",
     "DeadLetterEntry",
     "DeadLetterFilter",
     "Delivery",
     "EmbeddedServer",
     "Emit",
+    "GuardChange",
+    "Halt",
+    "HaltOutcome",
     "Logs",
     "Receipt",
     "RedisStreamsBroker",
+    "Scope",
     "Start",
     "Subscription",
     "current_delivery",

@@ -80,7 +80,7 @@ class Buffer:
         self._lock = threading.Lock()
         self._takeable = threading.Condition(self._lock)
         self._fetchable = threading.Condition(self._lock)
-        self._shelf: Shelf = shelf if shelf is not None else Lanes(Gatekeeper(""))
+        self._shelf: Shelf = shelf if shelf is not None else Lanes(Gatekeeper())
         self._handed_out = 0
         self._released = 0
         self._taken_in = 0
@@ -181,11 +181,15 @@ class Buffer:
             self._takeable.notify_all()
             return needless
 
-    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
-        """Takes back entries that were handed out and not run; returns those that are needless."""
+    def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
+        """Takes back entries that were handed out and not run; returns those that are needless.
+
+        Parameters:
+          hold_s: How long they, and all that is alike, are to wait here, seconds.
+        """
         with self._lock:
             self._handed_out -= len(claimed)
-            needless = self._shelf.put_back(claimed)
+            needless = self._shelf.put_back(claimed, hold_s)
             self._takeable.notify_all()
             return needless
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..events import Event
+from .guard_state import Subject
 from .in_flight import Held
 from .settlements import Action
 from .sources import Source
@@ -32,6 +33,8 @@ class Claimed(NamedTuple):
     key: str | None = None
     #: Most entries of a batch that it may be a part of; 0: as many as the handler takes.
     cap: int = 0
+    #: What it is for the guards, once that was asked.
+    subject: Subject | None = None
     #: How it ends, where that is known before anybody has run it.
     ending: Action | None = None
 

@@ -149,8 +149,8 @@ class StreamConsumer(Consumer):
             raise
         return claimed._replace(fields=found[0][1]) if found else None
 
-    def _put_back(self, claimed: Sequence[Claimed]) -> None:
-        for one in self._intake.put_back(claimed):
+    def _put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> None:
+        for one in self._intake.put_back(claimed, hold_s):
             self._committer.submit_at_once([settled_unrun(one, CONFLATED)])
 
     def _end(self, claimed: Claimed, action: Action) -> None:
@@ -228,7 +228,7 @@ class StreamConsumer(Consumer):
         if action is None:
             delivery.settled = True
             if claimed is not None:
-                self._put_back([claimed])
+                self._put_back([claimed], delivery.hold_s)
             current_delivery.set(None)
             return
         retried = delivery.retry_message

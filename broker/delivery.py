@@ -74,6 +74,8 @@ class Delivery(MessageProxy):
         self.retry_message: Enqueue | None = None
         #: Set where the handler was not to run; see `turning_away`.
         self.turned_away = False
+        #: For how long it is to wait in the buffer then, seconds.
+        self.hold_s = 0.0
         #: How it ends, where that was decided by something else than the handler's outcome.
         self.ending: Action | None = None
         #: Its business key, and how long that is remembered, ms (0: for ever), once it is reserved

@@ -1,34 +1,18 @@
-"""What a buffer asks of the guards: may this entry run now?
-
-The guards themselves (halts, breakers) are in `guards`; here is what of an entry they go by.
-"""
+"""What a buffer asks of the guards: may this entry run now? See `guards`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .claimed import Claimed
+from .guard_state import Subject
 
-__all__ = ["Doors", "Gatekeeper", "OpenDoors", "Subject"]
-
-
-class Subject(NamedTuple):
-    """Who asks whether it may run."""
-
-    #: Subscription, or work queue.
-    name: str
-    #: Subscription again, or the plain actor.
-    actor: str
-    #: The event's key; empty for messages, and for a subscription as a whole.
-    key: str
-    #: Breakers that apply to it.
-    breakers: tuple[str, ...]
-    runs_when_halted: bool
+__all__ = ["Doors", "Gatekeeper"]
 
 
 class Doors(Protocol):
-    """What is open. Thread-safe."""
+    """What is open. Thread-safe. `Guards` is one."""
 
     @property
     def quiet(self) -> bool:
@@ -38,57 +22,46 @@ class Doors(Protocol):
         """None: it may run. Otherwise the monotonic time at which to ask again; inf if only a
         change helps."""
 
-    def closed_until(self, subject: Subject) -> float | None:
-        """As `admit`, for somebody who only wants to know."""
-
-
-class OpenDoors:
-    """Nothing is ever closed."""
-
-    quiet = True
-
-    def admit(self, subject: Subject) -> float | None:
-        """It may run."""
-        return None
-
-    def closed_until(self, subject: Subject) -> float | None:
-        """It may run."""
-        return None
-
 
 class Gatekeeper:
-    """The guards as one queue's buffer sees them.
+    """The guards as one queue's buffer and reader see them.
 
     Parameters:
-      name: The queue.
-      doors: What is open.
-      describe: Who an entry is for the guards. Looks into it; may be slow, raises nothing.
+      doors: What is open; default: everything.
+      describe: What an entry is for the guards. Raises nothing.
+      whole: What the queue as a whole is for them.
     """
 
     def __init__(
         self,
-        name: str,
         doors: Doors | None = None,
         describe: Callable[[Claimed], Subject] | None = None,
+        whole: Callable[[], Subject] | None = None,
     ) -> None:
-        self._doors: Doors = doors or OpenDoors()
-        #: The queue as a whole.
-        self.whole = Subject(name, name, "", (), False)
-        self._describe = describe or (lambda _: self.whole)
+        self._doors = doors
+        self._describe = describe
+        self._whole = whole
 
     @property
     def quiet(self) -> bool:
         """Whether nothing at all is closed."""
-        return self._doors.quiet
+        return self._doors is None or self._doors.quiet
 
     def subject(self, claimed: Claimed) -> Subject:
-        """Who an entry is for the guards."""
+        """What an entry is for the guards."""
+        if claimed.subject is not None:
+            return claimed.subject
+        if self._describe is None:
+            name = claimed.source.group
+            return Subject(name, name, claimed.key or "", (), False)
         return self._describe(claimed)
 
     def admit(self, subject: Subject) -> float | None:
-        """See `Doors.admit`."""
-        return self._doors.admit(subject)
+        """Whether an entry may run; see `Doors.admit`."""
+        return None if self._doors is None else self._doors.admit(subject)
 
-    def closed_until(self, whole: Subject) -> float | None:
-        """See `Doors.closed_until`."""
-        return self._doors.closed_until(whole)
+    def closed_until(self) -> float | None:
+        """Until when the queue as a whole is not to be read; None: it may be read."""
+        if self._doors is None or self._whole is None or self._doors.quiet:
+            return None
+        return self._doors.admit(self._whole())

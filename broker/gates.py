@@ -165,7 +165,7 @@ class Gates:
         gate.waiting[0] = (place, one)
         return [other]
 
-    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+    def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
         """See `Shelf`."""
         needless: list[Claimed] = []
         for one in claimed:
@@ -178,6 +178,8 @@ class Gates:
                 needless += self._put_newest(gate, order_of(one.entry_id), one)
             else:
                 self._insert(gate, order_of(one.entry_id), one)
+            if hold_s:
+                self._hold(gate, self._clock_s() + hold_s)
             self._refresh(gate)
         return needless
 
@@ -323,10 +325,13 @@ class Gates:
         at = self._gatekeeper.admit(self._gatekeeper.subject(first))
         if at is None:
             return False
-        gate.held_until = at
-        self._held.add(gate)
-        self._next_look = min(self._next_look, at)
+        self._hold(gate, at)
         return True
+
+    def _hold(self, gate: _Gate, until: float) -> None:
+        gate.held_until = until
+        self._held.add(gate)
+        self._next_look = min(self._next_look, until)
 
     def _release(self, now: float) -> None:
         for gate in [one for one in self._held if (one.held_until or 0.0) <= now]:

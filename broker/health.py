@@ -163,6 +163,8 @@ class HealthReport:
     problems: list[Problem]
     #: What waits on the server; empty where it was not asked.
     queues: list[QueueWork] = field(default_factory=list)
+    #: What somebody should know, and what is no problem: what is halted, and open breakers.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:

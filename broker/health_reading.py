@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import CommandFailed, UnsafeServer, UnsupportedServer
 from .connections import Link
+from .guard_state import BreakerState, Halt
 from .health import (
     MAX_SILENCE_S,
     SILENT_S,
@@ -103,7 +104,24 @@ def read_health(
         for name in queues
         if name not in work
     ]
-    return HealthReport(chosen, problems, list(work.values()))
+    return HealthReport(chosen, problems, list(work.values()), _notes(link, keys))
+
+
+def _notes(link: Link, keys: Keys) -> list[str]:
+    """What is halted or open waits because somebody, or a rule, wants it so: no problem."""
+    # Plain commands, as all the others here: whoever looks may not be allowed to run scripts.
+    halts, breakers = (
+        sorted((name.decode(), text) for name, text in zip(flat[::2], flat[1::2], strict=True))
+        for flat in (
+            link.send("HGETALL", keys.guards.halts),
+            link.send("HGETALL", keys.guards.breakers),
+        )
+    )
+    states = [BreakerState.parse(name, text) for name, text in breakers]
+    return [
+        *(str(Halt.parse(scope, text)) for scope, text in halts),
+        *(str(state) for state in states if state.state != "closed"),
+    ]
 
 
 def _process(consumer: str, alive: Alive, now_ms: int) -> ProcessHealth:

@@ -14,10 +14,11 @@ from typing import Any
 from dramatiq import Broker
 from dramatiq.middleware import Middleware
 
-__all__ = ["Hooks"]
+__all__ = ["Found", "Hooks"]
 
 Hook = Callable[..., Any]
-Found = tuple[tuple[Hook, Middleware], ...]
+#: Hooks, and what they belong to.
+Found = tuple[tuple[Hook, object], ...]
 
 
 class Hooks:

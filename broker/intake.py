@@ -119,7 +119,7 @@ class Intake:
             timeout_s=reader.BLOCK_MS / 1000 + MARGIN_S,
             name=f"streamatiq-intake-{name[:40]}",
         )
-        gatekeeper = gatekeeper or Gatekeeper(name)
+        gatekeeper = gatekeeper or Gatekeeper()
         conflate = subscription is not None and subscription.conflate
         owned = subscription is not None and subscription.is_owned
         self._buffer = Buffer(
@@ -174,9 +174,9 @@ class Intake:
         """An entry that was handed out was settled, or it `returns` later."""
         self._buffer.ended(claimed, returns=returns)
 
-    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+    def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
         """Takes back what was handed out and is not to run now; returns what is needless."""
-        return self._buffer.put_back(claimed)
+        return self._buffer.put_back(claimed, hold_s)
 
     def recheck(self) -> None:
         """The guards have changed."""

@@ -59,6 +59,9 @@ GUARDS:breakers                            HASH    breaker -> its state, JSON
 GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
 GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
+
+Counts of rate limiters (LIMITS = {NS:limits}):
+LIMITS:LIMIT                               STRING  Dramatiq's: how much of LIMIT is in use
 """
 
 from __future__ import annotations
@@ -67,7 +70,16 @@ from dataclasses import dataclass, field
 
 from ..events import Lane
 
-__all__ = ["LANES", "GuardKeys", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
+__all__ = [
+    "LANES",
+    "GuardKeys",
+    "Keys",
+    "LimitKeys",
+    "LogKeys",
+    "MemberKeys",
+    "QueueKeys",
+    "SourceKeys",
+]
 
 #: Lanes in the order in which they are read.
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -268,6 +280,17 @@ class GuardKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitKeys:
+    """Counts of rate limiters, in one namespace."""
+
+    tag: str
+
+    def limit(self, name: str) -> str:
+        """The count that a limiter calls `name`."""
+        return f"{self.tag}:{name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the keys of one namespace."""
 
@@ -290,6 +313,11 @@ class Keys:
     def guards(self) -> GuardKeys:
         """Keys that tell what is stopped."""
         return GuardKeys(f"{{{self.namespace}:guards}}")
+
+    @property
+    def limits(self) -> LimitKeys:
+        """Keys of rate limiters."""
+        return LimitKeys(f"{{{self.namespace}:limits}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

@@ -20,7 +20,8 @@ from .claimed import Claimed
 from .connections import Alarm
 from .faults import translated
 from .groups import ensure_groups
-from .ownership import Ownership, with_event
+from .ownership import Ownership
+from .payloads import with_event
 from .reader import BLOCK_MS, COMPARE_S, Reader, Wake
 from .scripts import Fetched, peek
 

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 
 from dramatiq.logging import get_logger
 
-from ..errors import EventDecodeError
-from ..events import decode_as
 from . import ownership_scripts, scripts
 from .buffer import Buffer
 from .claimed import Claimed
@@ -31,7 +29,7 @@ from .fair_shares import fair_shares
 from .in_flight import InFlight
 from .keys import MemberKeys
 from .ownership_scripts import Owned
-from .payloads import payload
+from .payloads import with_event
 from .sources import Source
 
 __all__ = ["Ownership", "Partition"]
@@ -292,15 +290,3 @@ class Ownership:
                     fields = entry[0][1]
                     found.append(Claimed(source, consumer, entry_id, fields, text, now_ns))
         return found
-
-
-def with_event(claimed: Claimed) -> Claimed:
-    """`claimed` with its event and its key; without them where it is no event."""
-    cls = claimed.source.event_class
-    if claimed.event is not None or cls is None:
-        return claimed
-    try:
-        event = decode_as(cls, payload(claimed))
-    except EventDecodeError:
-        return claimed  # whoever hands it out meets the same error, and dead-letters it
-    return claimed._replace(event=event, key=event.key)

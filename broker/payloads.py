@@ -8,9 +8,11 @@ from dramatiq.encoder import JSONEncoder
 from dramatiq.message import get_encoder
 from pydantic_core import from_json
 
+from ..errors import EventDecodeError
+from ..events import decode_as
 from .claimed import Claimed
 
-__all__ = ["appended_ns", "decode_data", "decode_message", "payload"]
+__all__ = ["appended_ns", "decode_data", "decode_message", "payload", "with_event"]
 
 
 def payload(claimed: Claimed) -> bytes:
@@ -58,3 +60,15 @@ def decode_message(claimed: Claimed) -> dict[str, Any] | None:
         # Whoever hands it out meets the same error, and dead-letters it.
         return None
     return decoded if isinstance(decoded, dict) else None
+
+
+def with_event(claimed: Claimed) -> Claimed:
+    """`claimed` with its event and its key; without them where it is no event."""
+    cls = claimed.source.event_class
+    if claimed.event is not None or cls is None:
+        return claimed
+    try:
+        event = decode_as(cls, payload(claimed))
+    except EventDecodeError:
+        return claimed  # whoever hands it out meets the same error, and dead-letters it
+    return claimed._replace(event=event, key=event.key)

@@ -22,12 +22,13 @@ from .committer import Committer, OnSettled
 from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
 from .delivery import Delivery
+from .guards import Guards
 from .health import HealthReport, Problem, encode_record, problems_of
 from .heartbeat import Heartbeat
 from .identity import Identity
 from .in_flight import InFlight
 from .intake import Intake
-from .keys import MemberKeys
+from .keys import GuardKeys, MemberKeys
 from .members import ReadSource, reads_of
 from .outages import Outages
 from .pulse import Pulse
@@ -43,6 +44,8 @@ FLUSH_S = 6.0
 FLUSH_QUIETLY_S = 0.5
 #: Seconds that the first read waits for the first heartbeat, or for its failure.
 FIRST_HEARTBEAT_S = 2.0
+#: Seconds that the first read waits until it is known what is halted, or cannot be.
+FIRST_GUARDS_S = 2.0
 #: How often an entry may be in the hands of a dying worker before it is dead-lettered.
 MAX_DELIVERIES = 5
 
@@ -53,6 +56,7 @@ class ConsumingProcess:
     Parameters:
       endpoint, retry: The server.
       members: Where this process is listed.
+      guards: Where it is written what is halted, and which breakers are open.
       window_ms: How long done marks and publish ids are kept at least.
       worker: Dramatiq's worker in this process, if there is one; looked at for health records.
       housekeeping: What the process that looks for dead ones does every minute besides; is told
@@ -67,6 +71,7 @@ class ConsumingProcess:
         endpoint: Endpoint,
         retry: RetryPolicy,
         members: MemberKeys,
+        guards: GuardKeys,
         *,
         window_ms: int,
         worker: Callable[[], Worker | None] = lambda: None,
@@ -82,6 +87,8 @@ class ConsumingProcess:
         self._lock = threading.Lock()
         self._intakes: dict[str, Intake] = {}
         self._endpoint = endpoint
+        #: What may run now.
+        self.guards = Guards(guards, endpoint, by=lambda: self.identity.consumer)
         self.committer = Committer(
             endpoint,
             retry=retry,
@@ -90,6 +97,7 @@ class ConsumingProcess:
             in_flight=self.in_flight,
             on_settled=on_settled,
         )
+        self.guards.on_change(self._recheck)
         self._reclaimer = Reclaimer(
             members,
             self.identity,
@@ -115,6 +123,7 @@ class ConsumingProcess:
         """The intake of queue `name`; made at its first use and after a stop."""
         # Before it reads: who is not listed yet, and dies, is found dead by silence only.
         self.heartbeat.wait_for_first(FIRST_HEARTBEAT_S)
+        self.guards.wait_for_first(FIRST_GUARDS_S)
         with self._lock:
             intake = self._intakes.get(name)
             if intake is None:
@@ -134,6 +143,11 @@ class ConsumingProcess:
         for intake in self._all().values():
             intake.interrupt()
 
+    def _recheck(self) -> None:
+        """Something was halted or opened, or may run again."""
+        for intake in self._all().values():
+            intake.recheck()
+
     def _record(self) -> bytes:
         return encode_record(self.pulse.look())
 
@@ -150,13 +164,16 @@ class ConsumingProcess:
         if not self.heartbeat.is_alive:
             what = "its heartbeat thread has died: others will find it dead"
             problems.append(Problem(health.shown, "", silent_s, what, "Restart it."))
+        if not self.guards.is_alive:
+            what = "its control thread has died: it is deaf to halts"
+            problems.append(Problem(health.shown, "", None, what, "Restart it."))
         return HealthReport([health], problems)
 
     def outages(self) -> list[tuple[str, Outages]]:
         """Of each connection that is kept open, by what it is for."""
         intakes = [("intake", intake.outages) for intake in self._all().values()]
         rest = [("committer", self.committer.outages), ("heartbeat", self.heartbeat.outages)]
-        return intakes + rest
+        return [*intakes, *rest, ("control", self.guards.outages)]
 
     def stop_reading(self, worker: Worker | None = None, *, unless: Collection[str] = ()) -> None:
         """Stops intakes, those of `worker` or all, and hands back, at once, all that no thread has
@@ -200,6 +217,7 @@ class ConsumingProcess:
         self.stop_reading()
         left = self.committer.close(self._left_s())
         self.unblocker.close()
+        self.guards.stop()
         self.heartbeat.stop()
         with closing(Link(self._endpoint)) as link:
             try:

@@ -188,7 +188,7 @@ class Reader:
         if self._gatekeeper.quiet:
             return False
         changes = self._buffer.changes
-        until = self._gatekeeper.closed_until(self._gatekeeper.whole)
+        until = self._gatekeeper.closed_until()
         if until is None:
             return False
         self._hand_back(self._buffer.drain())

@@ -20,13 +20,16 @@ from .batch import Batch
 from .consumer import UNDECIDED_MS, StreamConsumer, end_unrun, hand_back
 from .current import current_delivery
 from .delivery import Delivery
+from .gatekeeping import Gatekeeper
 from .groups import groups_maker
+from .guard_subjects import claimed_subject, halted_subject, whole_subject
+from .guarded_broker import GuardedBroker
+from .guards import Guards
 from .health import MAX_SILENCE_S, HealthReport
-from .hooks import Hooks
+from .hooks import Found, Hooks
 from .intake import Intake
 from .outages import Outages
 from .process import ConsumingProcess
-from .queue_broker import QueueBroker
 from .server import check_server
 from .settlements import EXPIRED, Enqueue, Park
 from .turning_away import TurnedAway
@@ -34,7 +37,7 @@ from .turning_away import TurnedAway
 __all__ = ["RedisStreamsBroker"]
 
 
-class RedisStreamsBroker(QueueBroker):
+class RedisStreamsBroker(GuardedBroker):
     """A Dramatiq broker on Redis Streams (Redis 7.0 or newer, Valkey 8 or newer).
 
     Plain actors work as with any broker: `.send()` adds to a work queue, whose entries are deleted
@@ -143,14 +146,19 @@ class RedisStreamsBroker(QueueBroker):
             raise TurnedAway(None, "every event of the batch was turned away")
 
     def _ask(self, delivery: Delivery) -> None:
-        """Looks at the deadline, and calls the hooks `before_delivery`; see `turning_away`.
+        """Looks at the deadline and at halts, then calls the hooks `before_delivery`; see
+        `turning_away`.
 
         Raises:
           TurnedAway: The handler does not run now.
         """
         if 0 < delivery.expires_ns < time.time_ns():
             self._turn_away(delivery, TurnedAway(EXPIRED))
-        for hook, middleware in self._hooks.before("delivery"):
+        guards = self.guards
+        hooks: Found = self._hooks.before("delivery")
+        if guards is not None and not guards.quiet:
+            hooks = ((_check_halts, guards), *hooks)
+        for hook, middleware in hooks:
             try:
                 hook(self, delivery)
             except TurnedAway as away:
@@ -165,10 +173,15 @@ class RedisStreamsBroker(QueueBroker):
                 )
                 self._turn_away(delivery, TurnedAway(Park(UNDECIDED_MS, b""), str(error)))
 
-    @staticmethod
-    def _turn_away(delivery: Delivery, away: TurnedAway) -> NoReturn:
+    def _turn_away(self, delivery: Delivery, away: TurnedAway) -> NoReturn:
         delivery.turned_away = True
         delivery.ending = away.ending
+        delivery.hold_s = away.hold_s
+        for hook, middleware in self._hooks.after("turned_away"):
+            try:
+                hook(self, delivery)
+            except Exception:
+                self.logger.critical("after_turned_away of %r failed.", middleware, exc_info=True)
         raise away
 
     def _fail_members(self, batch: Batch, failed: BatchFailed) -> BaseException:
@@ -361,6 +374,7 @@ class RedisStreamsBroker(QueueBroker):
         if process is not None and process.pid == os.getpid():
             process.close()
         self._links.close()
+        super().close()
         self.endpoint.close()
 
     def health(
@@ -386,13 +400,19 @@ class RedisStreamsBroker(QueueBroker):
         """How often this process lost its connections, and found them again.
 
         Returns:
-          What each is for (`intake`, `committer`, `heartbeat`) and its counts, which go on; empty
-          where nothing is consumed. Thread-safe.
+          What each is for (`intake`, `committer`, `heartbeat`, `control`) and its counts, which go
+          on; empty where nothing is consumed. Thread-safe.
         """
         process = self._process
         if process is None or process.pid != os.getpid():
             return []
         return process.outages()
+
+    @property
+    def guards(self) -> Guards | None:
+        """What may run now, as this process knows it; None where nothing is consumed."""
+        process = self._process
+        return None if process is None or process.pid != os.getpid() else process.guards
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -415,6 +435,11 @@ class RedisStreamsBroker(QueueBroker):
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
             subscription=subscription,
+            gatekeeper=Gatekeeper(
+                process.guards,
+                describe=partial(claimed_subject, self),
+                whole=lambda: whole_subject(self, queue_name),
+            ),
         )
 
     def _consuming(self) -> ConsumingProcess:
@@ -424,6 +449,7 @@ class RedisStreamsBroker(QueueBroker):
                     self.endpoint,
                     self._retry,
                     self.keys.members,
+                    self.keys.guards,
                     window_ms=self._window_ms,
                     worker=lambda: self._worker,
                     housekeeping=self._dead_letters.expire_by(
@@ -484,3 +510,10 @@ class RedisStreamsBroker(QueueBroker):
 
 def _is_turned_away(message: Any) -> bool:
     return isinstance(message, Delivery) and message.turned_away
+
+
+def _check_halts(broker: RedisStreamsBroker, delivery: Delivery) -> None:
+    """Halts need no middleware."""
+    guards = broker.guards
+    if guards is not None:
+        guards.check(halted_subject(broker, delivery))

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .claimed import Claimed
-from .gatekeeping import Gatekeeper, Subject
+from .gatekeeping import Gatekeeper
+from .guard_state import Subject
 
 __all__ = ["MAX_WAITING", "Lanes", "Shelf"]
 
@@ -43,8 +44,9 @@ class Shelf(Protocol):
     def put(self, claimed: Sequence[Claimed]) -> list[Claimed]:
         """Adds entries; returns those that became needless by it."""
 
-    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
-        """Entries that were taken and not run: to their place in front. Returns the needless."""
+    def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
+        """Entries that were taken and not run: to their place in front, where all that is alike
+        waits for `hold_s`. Returns the needless."""
 
     def pop(self, most: int) -> list[Claimed]:
         """Takes out what may run now, at most `most` entries."""
@@ -101,11 +103,14 @@ class Lanes:
         self._ready += len(claimed)
         return []
 
-    def put_back(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+    def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
         """See `Shelf`."""
         for one in reversed(claimed):
-            self._lanes[0 if one.aged else one.source.lane].appendleft(one)
-        self._ready += len(claimed)
+            if hold_s:
+                self._hold(one, self._gatekeeper.subject(one), self._clock_s() + hold_s, first=True)
+            else:
+                self._lanes[0 if one.aged else one.source.lane].appendleft(one)
+                self._ready += 1
         return []
 
     def pop(self, most: int) -> list[Claimed]:
@@ -113,7 +118,7 @@ class Lanes:
         if self._held and self._clock_s() >= self._next_look:
             self._release(self._clock_s())
         taken: list[Claimed] = []
-        quiet = self._gatekeeper.quiet
+        free = self._gatekeeper.quiet and not self._held
         for lane in self._lanes:
             while lane and len(taken) < most:
                 one = lane[0]
@@ -121,7 +126,7 @@ class Lanes:
                     return taken
                 lane.popleft()
                 self._ready -= 1
-                if not quiet and self._stopped(one):
+                if not free and self._stopped(one):
                     continue
                 taken.append(one)
                 if one.cap:
@@ -130,17 +135,26 @@ class Lanes:
 
     def _stopped(self, one: Claimed) -> bool:
         subject = self._gatekeeper.subject(one)
-        held = self._held.get(subject)
-        if held is None:
+        if subject not in self._held:
             at = self._gatekeeper.admit(subject)
             if at is None:
                 return False
-            held = self._held[subject] = (at, deque())
-            self._next_look = min(self._next_look, at)
-        # Behind what waits already for the same: nothing overtakes.
-        held[1].append(one.bare())
-        self._waiting += 1
+            self._hold(one, subject, at)
+        else:
+            # Behind what waits already for the same: nothing overtakes.
+            self._hold(one, subject, math.inf)
         return True
+
+    def _hold(self, one: Claimed, subject: Subject, at: float, *, first: bool = False) -> None:
+        until, entries = self._held.get(subject, (math.inf, deque()))
+        self._held[subject] = (min(until, at), entries)
+        self._next_look = min(self._next_look, at)
+        bare = one.bare()._replace(subject=subject)
+        if first:
+            entries.appendleft(bare)
+        else:
+            entries.append(bare)
+        self._waiting += 1
 
     def ended(self, claimed: Claimed, *, returns: bool) -> None:
         """See `Shelf`."""

@@ -28,6 +28,10 @@ COMMANDS = {
     "ingest": LazyCommand("ingest", "Publish market data from a file."),
     "health": LazyCommand("health", "Tell whether workers do their work."),
     "dead": LazyCommand("dead", "Look at dead letters, rerun or delete them."),
+    "halt": LazyCommand("halt", "Stop a subscription, a key or everything, now."),
+    "resume": LazyCommand("halt", "End a halt."),
+    "halts": LazyCommand("halt", "Show what is halted."),
+    "breaker": LazyCommand("breaker", "Look at circuit breakers, set them by hand."),
     "config": LazyCommand("config", "Show and check the settings."),
 }
 

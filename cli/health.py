@@ -72,7 +72,8 @@ def health(
     """Tell whether the worker processes do their work.
 
     Shows what each process does and what waits in each queue, then every problem: which process,
-    which queue, since when, and what to do. --host, --pid and --queue may be given several times.
+    which queue, since when, and what to do. What is halted, and which breakers are open, is noted;
+    that is no problem. --host, --pid and --queue may be given several times.
     """
     settings = settings_from(ctx)
     try:
@@ -129,6 +130,7 @@ def _lines(report: HealthReport) -> list[str]:
     if report.queues:
         lines += [*([""] if lines else []), *_table(rows)]
     lines += [""] if lines else []
+    lines += [f"NOTE  {note}" for note in report.notes]
     lines += [f"PROBLEM  {problem}" for problem in report.problems]
     if report.healthy:
         processes = counted(len(report.processes), "process", "processes")

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import sys
 
+from .circuit_breaker import Breaker, CircuitBreaker
 from .command_line import set_broker_for_command_line
 from .defaults import default_broker
 from .emitting import emit
+from .limits import Limits
 from .loader import load_handlers
 from .metrics import LatencyMetrics
 from .on import on
 from .publishing import apublish, apublish_many, publish, publish_many
 
 __all__ = [
+    "Breaker",
+    "CircuitBreaker",
     "LatencyMetrics",
+    "Limits",
     "apublish",
     "apublish_many",
     "default_broker",

@@ -19,11 +19,12 @@ from dramatiq.logging import get_logger
 from ..broker import RedisStreamsBroker
 from ..broker.outages import Outages
 from .metric_files import MetricFile
+from .metric_guards import GuardGauges
 
 __all__ = ["Gauges"]
 
 #: Values of the label `connection`.
-CONNECTIONS = ("intake", "committer", "heartbeat")
+CONNECTIONS = ("intake", "committer", "heartbeat", "control")
 
 
 class Gauges:
@@ -54,6 +55,7 @@ class Gauges:
             undo.pop_all()
         #: What was counted of each connection before.
         self._seen: WeakKeyDictionary[Outages, tuple[int, int]] = WeakKeyDictionary()
+        self._guards = GuardGauges(broker, self._max, counters)
         self._stop = threading.Event()
         self._look()
         self._thread = threading.Thread(target=self._run, name="streamatiq-metrics", daemon=True)
@@ -75,6 +77,7 @@ class Gauges:
         try:
             self._look_at_work()
             self._look_at_connections()
+            self._guards.look()
             self._look_at_process()
         except Exception:
             self.logger.exception("Metrics: a look at this process failed; trying again.")

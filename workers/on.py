@@ -21,6 +21,7 @@ from ..events import Event
 from .declaring import check_classes, check_function, check_subscription
 from .defaults import default_broker
 from .event_loop import EventLoop
+from .guarding import add_guards
 from .running import runner
 
 __all__ = ["on"]
@@ -129,7 +130,9 @@ def on(
         each retry; what it raises counts as raised by the handler.
       broker: Default: the global broker; built from the settings where none is set.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
-        throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...
+        throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...; and
+        runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
+        limiter_delay (see `Limits`), whose middleware is added where it is missing.
 
     Raises:
       HandlerDefinitionError: Something about the declaration is wrong.
@@ -148,9 +151,11 @@ def on(
             conflate=conflate,
             valid_for_ms=valid_for_ms,
             transform=transform,
+            runs_when_halted=bool(options.get("runs_when_halted")),
         )
         check_subscription(subscription)
         check_function(function, subscription)
+        add_guards(chosen, subscription.name, options)
         _check_options(chosen, options, subscription.name)
         limit_s = chosen.settings.event_bus.handler_timeout
         if "time_limit" in chosen.actor_options and limit_s is not None:

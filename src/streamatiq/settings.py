@@ -83,10 +83,10 @@ class RedisSettings(_Section):
 
 
 class CircuitBreakerSettings(_Section):
-    """When a subscription that keeps failing is paused. Not yet acted upon.
+    """When a breaker opens, where a handler has one (`@on(..., breaker=True)`).
 
     Attributes:
-      failure_threshold: Failures in a row that open the breaker.
+      failure_threshold: Failures in a row, over all processes, that open it.
       reset_time: Seconds until an open breaker lets one event through as a probe.
     """
 

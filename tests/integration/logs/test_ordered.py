@@ -6,9 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
-import pytest
 from tests.integration.logs.harness import Bench, Spread
 from tests.support import wait_until
 

@@ -85,8 +85,8 @@ class Clients:
             b"MULTI": self._multi,
             b"EXEC": self._exec,
             b"DISCARD": self._discard,
-            b"WATCH": lambda _, args: OK,
-            b"UNWATCH": lambda _, args: OK,
+            b"WATCH": self._watch,
+            b"UNWATCH": self._unwatch,
             b"COMMAND": lambda _, args: [],
         }
 
@@ -233,12 +233,28 @@ class Clients:
         if session.queued is None:
             raise CommandError("ERR DISCARD without MULTI")
         session.queued = None
+        session.watched = {}
+        return OK
+
+    def _watch(self, session: Session, args: Args) -> Reply:
+        if session.queued is not None:
+            raise CommandError("ERR WATCH inside MULTI is not allowed")
+        self._store.tick()
+        for key in args.rest():
+            session.watched.setdefault(key, self._store.content(key))
+        return OK
+
+    def _unwatch(self, session: Session, args: Args) -> Reply:
+        session.watched = {}
         return OK
 
     def _exec(self, session: Session, args: Args) -> Reply:
         if session.queued is None:
             raise CommandError("ERR EXEC without MULTI")
         queued, session.queued = session.queued, None
+        watched, session.watched = session.watched, {}
+        if any(self._store.content(key) != content for key, content in watched.items()):
+            return NULL_ARRAY
         return [self._answer(session, words) for words in queued]
 
     # -- the server ----------------------------------------------------------------------------

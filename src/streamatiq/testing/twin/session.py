@@ -41,6 +41,8 @@ class Session:
     waiting: Waiting | None = None
     #: Commands of a transaction that was begun.
     queued: list[list[bytes]] | None = None
+    #: Keys that a transaction depends on, and what they held.
+    watched: dict[bytes, object] = field(default_factory=dict)
     closing: bool = False
     unsent: bytearray = field(default_factory=bytearray)
     _reader: hiredis.Reader = field(default_factory=hiredis.Reader)

@@ -84,6 +84,12 @@ class Store:
             self.delete(key)
         return self._values.get(key)
 
+    def content(self, key: bytes) -> object:
+        """What is at `key`, for comparing. Only strings are compared by what they hold; anything
+        else counts as changed after any write."""
+        value = self.value(key)
+        return value if value is None or isinstance(value, bytes) else (id(value), self.writes)
+
     def kind(self, key: bytes) -> bytes:
         """What TYPE says."""
         value = self.value(key)
