@@ -12,6 +12,7 @@ any other one was there before. It relies on two things that only its caller can
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
@@ -23,10 +24,10 @@ from .record import Record
 
 __all__ = ["GapDetector", "GapReport", "SequenceStatus"]
 
-#: Numbers below the highest from which on a number is a new sequence rather than an old message.
-#: Farther than any redelivery goes back: a backlog has 10,000 messages by default, and a message
-#: of a book covers some tens of updates.
-RESET_DISTANCE: Final = 1_000_000
+#: Messages of a key below all of which a number begins a new sequence. No distance of numbers would
+#: do: a venue may advance its books by thousands a message. As many as a backlog holds by default,
+#: so that what is delivered again is not taken for a new sequence.
+RESET_AFTER: Final = 10_000
 #: Open gaps remembered of one key.
 MAX_GAPS: Final = 1_000
 #: Longest trade id that is read as a number, in digits; longer ones are text.
@@ -46,7 +47,7 @@ class SequenceStatus(StrEnum):
     GAP_FILL = "gap_fill"
     #: It was there before, as far as is known.
     DUPLICATE = "duplicate"
-    #: The sequence began anew, far below.
+    #: The sequence began anew, below all recent numbers.
     RESET = "reset"
     #: A snapshot of a book: nothing before it is needed any more.
     SNAPSHOT = "snapshot"
@@ -72,14 +73,29 @@ class GapReport:
 
 @dataclass(slots=True)
 class _Sequence:
+    """One sequence.
+
+    Parameters:
+      highest: The highest number so far.
+      recent: What `highest` was when `count` began.
+      old: What `recent` was before; None until then. At least `reset_after` messages ago.
+      count: Messages since `recent` was noted.
+      gaps: Open gaps, ascending.
+    """
+
     highest: int
-    #: Open gaps, ascending, none touching another.
+    recent: int
+    old: int | None = None
+    count: int = 0
     gaps: list[range] = field(default_factory=list)
 
 
 class _SequenceState(Record):
     key: str
     highest: int
+    recent: int
+    old: int | None
+    count: int
     gaps: tuple[tuple[int, int], ...]
 
 
@@ -96,9 +112,9 @@ class GapDetector:
     messages into their order; see the module.
 
     Parameters:
-      reset_distance: A number that lies this far or farther below the highest one begins a new
-        sequence. Smaller ones cannot be told from messages that came twice: where a venue begins
-        anew with each connection, call `forget` when you connect.
+      reset_after: A number below all those of the last so many messages of its key (or up to twice
+        as many) begins a new sequence. Nearer ones cannot be told from messages that came twice:
+        where a venue begins anew with each connection, call `forget` when you connect.
       max_keys: Keys remembered; over it, the one that was silent longest is forgotten.
       max_gaps: Open gaps remembered a key; over it, the oldest one is given up.
 
@@ -109,11 +125,11 @@ class GapDetector:
     def __init__(
         self,
         *,
-        reset_distance: int = RESET_DISTANCE,
+        reset_after: int = RESET_AFTER,
         max_keys: int = MAX_KEYS,
         max_gaps: int = MAX_GAPS,
     ) -> None:
-        self._reset_distance = checked("reset_distance", reset_distance, 1)
+        self._reset_after = checked("reset_after", reset_after, 1)
         self._max_gaps = checked("max_gaps", max_gaps, 1)
         self._lock = threading.Lock()  # guards all that follows
         self._keys: KeyTable[_Sequence] = KeyTable(max_keys)
@@ -196,6 +212,9 @@ class GapDetector:
                 _SequenceState(
                     key=key,
                     highest=one.highest,
+                    recent=one.recent,
+                    old=one.old,
+                    count=one.count,
                     gaps=tuple((gap.start, gap.stop) for gap in one.gaps),
                 )
                 for key, one in self._keys.items()
@@ -213,7 +232,10 @@ class GapDetector:
             self._keys.clear()
             for one in read.keys:
                 gaps = [range(start, stop) for start, stop in one.gaps]
-                self._keys.put(one.key, _Sequence(one.highest, gaps[-self._max_gaps :]))
+                self._keys.put(
+                    one.key,
+                    _Sequence(one.highest, one.recent, one.old, one.count, gaps[-self._max_gaps :]),
+                )
 
     # -- under the lock ------------------------------------------------------------------------
 
@@ -222,17 +244,17 @@ class GapDetector:
     ) -> GapReport:
         """A message that covers the numbers from `first` to `last`."""
         if sequence is None:
-            self._keys.put(key, _Sequence(last))
+            self._keys.put(key, _Sequence(last, last))
             return GapReport(key, SequenceStatus.FIRST)
-        self._keys.put(key, sequence)
-        if last <= sequence.highest - self._reset_distance:
-            sequence.highest = last
-            sequence.gaps.clear()
-            return GapReport(key, SequenceStatus.RESET)
-        filled = _fill(sequence, first, last) if sequence.gaps else ()
+        self._count(key, sequence)
+        filled = _fill(sequence, first, last)
         if last <= sequence.highest:
-            status = SequenceStatus.GAP_FILL if filled else SequenceStatus.DUPLICATE
-            return GapReport(key, status, filled=filled)
+            if filled:
+                return GapReport(key, SequenceStatus.GAP_FILL, filled=filled)
+            if not self._is_old(sequence, last):
+                return GapReport(key, SequenceStatus.DUPLICATE)
+            self._keys.put(key, _Sequence(last, last))
+            return GapReport(key, SequenceStatus.RESET)
         sequence.highest = last
         if not missing:
             return GapReport(key, SequenceStatus.NEXT, filled=filled)
@@ -246,31 +268,36 @@ class GapDetector:
         filled: tuple[range, ...] = ()
         if last is None:
             self._keys.drop(key)
-        elif sequence is None:
-            self._keys.put(key, _Sequence(last))
+        elif sequence is None or self._is_old(sequence, last):
+            self._keys.put(key, _Sequence(last, last))
         else:
-            self._keys.put(key, sequence)
-            if last <= sequence.highest - self._reset_distance:
-                sequence.highest = last
-                sequence.gaps.clear()
-            elif sequence.gaps:
-                filled = _fill(sequence, sequence.gaps[0].start, last)
+            self._count(key, sequence)
+            if sequence.gaps:
+                filled = _fill(sequence, min(sequence.gaps[0].start, last), last)
             sequence.highest = max(sequence.highest, last)
         return GapReport(key, SequenceStatus.SNAPSHOT, filled=filled)
+
+    def _count(self, key: str, sequence: _Sequence) -> None:
+        """Notes one more message of a key."""
+        self._keys.put(key, sequence)
+        sequence.count += 1
+        if sequence.count >= self._reset_after:
+            sequence.old, sequence.recent = sequence.recent, sequence.highest
+            sequence.count = 0
+
+    @staticmethod
+    def _is_old(sequence: _Sequence, number: int) -> bool:
+        return sequence.old is not None and number < sequence.old
 
 
 def _fill(sequence: _Sequence, first: int, last: int) -> tuple[range, ...]:
     """Takes the numbers from `first` to `last` out of the open gaps; returns those that were in."""
-    left: list[range] = []
-    filled: list[range] = []
-    for gap in sequence.gaps:
-        inside = range(max(gap.start, first), min(gap.stop, last + 1))
-        if not inside:
-            left.append(gap)
-            continue
-        filled.append(inside)
-        around = (range(gap.start, inside.start), range(inside.stop, gap.stop))
-        left += [part for part in around if part]
-    if filled:
-        sequence.gaps = left
-    return tuple(filled)
+    gaps = sequence.gaps
+    begin = bisect_right(gaps, first, key=lambda gap: gap.stop)
+    end = bisect_left(gaps, last + 1, lo=begin, key=lambda gap: gap.start)
+    touched = gaps[begin:end]
+    filled = tuple(range(max(gap.start, first), min(gap.stop, last + 1)) for gap in touched)
+    if touched:
+        ends = (range(touched[0].start, first), range(last + 1, touched[-1].stop))
+        gaps[begin:end] = [part for part in ends if part]
+    return filled
