@@ -1,0 +1,107 @@
+"""All of it at once: `python -m trading` starts a server and workers, runs the feed, checks.
+
+    server -> two worker processes for trading, one for the watch -> feed -> all handled -> check
+
+The exchange is down for three orders, slow for one, and kills one of the two trading workers at the
+worst moment; the other one takes over. Exit code 0: everything agrees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamatiq import EmbeddedServer, default_broker
+
+TRADING = ("trading.strategy", "trading.risk", "trading.venue")
+WATCH = ("trading.watch",)
+#: Seconds that the last events may take, and the workers to stop.
+DRAIN_S, STOP_S = 30.0, 20.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m trading")
+    parser.add_argument("--seconds", type=float, default=8, help="how long the feed runs")
+    parser.add_argument("--rate", type=float, default=400, help="market data events a second")
+    parser.add_argument("--folder", type=Path, help="keep everything there; it must be new")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="trading-") as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        with EmbeddedServer.ensure(folder / "server") as server:
+            os.environ["STREAMATIQ_REDIS__URL"] = server.url
+            os.environ["TRADING_DATA"] = str(folder)
+            return _run(options.seconds, options.rate)
+
+
+def _run(seconds: float, rate: float) -> int:
+    # Here, since what they import declares handlers on the broker of the settings.
+    from . import risk, strategy, venue, watch
+    from .check import check
+    from .exchange import Exchange
+    from .feed import run_feed
+
+    exchange = Exchange()
+    exchange.misbehave("down", 3)
+    exchange.misbehave("slow", 1, 0.3)
+    exchange.misbehave("die", 1)
+    upstream_first = (
+        watch.watch_feed,
+        watch.watch_clock,
+        strategy.find_signal,
+        risk.check_risk,
+        venue.send_order,
+        venue.cancel_order,
+        risk.keep_position,
+    )
+    with _workers(TRADING, 4), _workers(TRADING, 4), _workers(WATCH, 1) as watching:
+        _say(f"The feed runs for {seconds:g} s ...")
+        run_feed(seconds, rate)
+        _say("Handling the last events ...")
+        _drain([handler.queue_name for handler in upstream_first], watching)
+    report = check()
+    _say(str(report))
+    return int(bool(report.problems))
+
+
+@contextmanager
+def _workers(modules: tuple[str, ...], threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """One worker process of these handlers, until the end of the block. One that was killed has no
+    successor here: the others take over."""
+    command = [sys.executable, "-m", "dramatiq", *modules, "-p", "1", "-t", str(threads)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(STOP_S)
+
+
+def _drain(names: list[str], watching: subprocess.Popen[bytes]) -> None:
+    """Waits until no subscription has anything left. What an event leads to is in its log before
+    the event counts as handled, so one that is empty after all upstream of it stays so."""
+    broker, left = default_broker(), list(names)
+    deadline = time.monotonic() + DRAIN_S
+    while left:
+        if broker.backlog(left[0]) == 0:
+            left.pop(0)
+        elif time.monotonic() > deadline or watching.poll() is not None:
+            raise SystemExit(f"Not handled in time: {', '.join(left)}")
+        else:
+            threading.Event().wait(0.05)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
