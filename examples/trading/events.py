@@ -21,7 +21,7 @@ class AlertKind(StrEnum):
 
 
 class FeedAlert(Event, type="trading.feed_alert", version=1, log=Partitioned(1)):
-    """Something is wrong with a feed, or right again; `key` is the instrument."""
+    """Something is wrong with a feed, or right again; `key` is its instrument."""
 
     kind: AlertKind
     #: Name of the feed, as `feed_of` gives it.

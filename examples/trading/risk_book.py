@@ -81,7 +81,7 @@ class RiskBook:
         return order
 
     def fill(self, fill: FillEvent) -> None:
-        """Books a fill: from the order's open part into the position. A known one changes nothing."""
+        """Moves a fill from what is open into the position; one that is known changes nothing."""
         cost = fill.last_quantity * fill.last_price
         signed = cost if fill.side is Side.BUY else -cost
         with self._transaction() as db:

@@ -20,7 +20,7 @@ class _Averages:
     quotes: int = 1
 
     def add(self, price: float) -> bool | None:
-        """Takes a price in. True if fast went above slow with it, False if below, None if neither."""
+        """Takes a price in. True: with it fast went above slow; False: below; None: neither."""
         was_above = self.fast > self.slow
         self.fast += (price - self.fast) * 2 / (FAST + 1)
         self.slow += (price - self.slow) * 2 / (SLOW + 1)
