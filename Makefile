@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 
 PYTHON ?= python3
-# Arguments of `make demo`, `make test`, `make soak` and `make bench`: make test ARGS="-k codec -x"
+# Arguments of `make demo`, `make example`, `make test`, `make soak` and `make bench`: make test ARGS="-k codec -x"
 ARGS ?=
 
 PIP := bin/python -m pip --quiet --no-input --disable-pip-version-check
@@ -29,6 +29,10 @@ help: ## Show this list
 .PHONY: demo
 demo: .venv-demo/.installed ## Watch a small trading pipeline run: make demo ARGS="--seconds 10"
 	@exec .venv-demo/bin/streamatiq demo $(ARGS)
+
+.PHONY: example
+example: .venv-demo/.installed ## Run examples/trading, kill a worker of it, and check its ledgers
+	@cd examples && exec ../.venv-demo/bin/python -m trading $(ARGS)
 
 .PHONY: test
 test: .venv/.installed ## Run the tests (under five minutes, four side by side), recording coverage for `make check`

@@ -71,7 +71,7 @@ def _run(seconds: float, rate: float) -> int:
         risk.keep_position,
     )
     _say("Starting three worker processes ...")
-    with _workers(TRADING, 4), _workers(TRADING, 4), _workers(WATCH, 1) as watching:
+    with _workers((TRADING, 4), (TRADING, 4), (WATCH, 1)) as (*_, watching):
         _wait(lambda: _ready() == 3, watching, "ready workers")
         _say(f"The feed runs for {seconds:g} s ...")
         run_feed(seconds, rate)
@@ -86,19 +86,29 @@ def _run(seconds: float, rate: float) -> int:
 
 
 @contextmanager
-def _workers(modules: tuple[str, ...], threads: int) -> Iterator[subprocess.Popen[bytes]]:
-    """One worker process of these handlers, until the end of the block. One that was killed has no
-    successor here: the others take over."""
-    command = [sys.executable, "-m", "dramatiq", *modules, "-p", "1", "-t", str(threads)]
+def _workers(
+    *wanted: tuple[tuple[str, ...], int],
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A worker process for each (modules, threads), until the end of the block. One that is killed
+    has no successor here: the others take over."""
     # Threads look for the end of their work more often than each second: it stops sooner.
     env = {**os.environ, "dramatiq_worker_timeout": "200"}
-    with (data_folder() / LOG).open("ab") as log:
-        process = subprocess.Popen(command, cwd=HERE, env=env, stdout=log, stderr=log)
+    processes = []
     try:
-        yield process
+        with (data_folder() / LOG).open("ab") as log:
+            for modules, threads in wanted:
+                command = ["dramatiq", *modules, "-p", "1", "-t", str(threads)]
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", *command], cwd=HERE, env=env, stdout=log, stderr=log
+                    )
+                )
+        yield processes
     finally:
-        process.terminate()
-        process.wait(STOP_S)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(STOP_S)
 
 
 def _ready() -> int:
