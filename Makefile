@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 
 PYTHON ?= python3
-# Arguments of `make demo`, `make example`, `make test`, `make soak` and `make bench`: make test ARGS="-k codec -x"
+# Arguments of `make` demo, example, test, soak and bench: make test ARGS="-k codec -x"
 ARGS ?=
 
 PIP := bin/python -m pip --quiet --no-input --disable-pip-version-check

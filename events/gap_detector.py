@@ -4,8 +4,7 @@ For each key the detector knows the highest number so far and the gaps that are 
 A number above the highest moves it, and what lies between is missing; one in an open gap fills it;
 any other one was there before. It relies on two things that only its caller can see to:
 
-- it sees *all* numbers of a key: one process handles them (an ordered subscription, or one worker
-  process), or what another process handled would look like a gap;
+- it sees *all* numbers of a key, or what another process handled would look like a gap;
 - in the order of the log, or a gap is told and then filled a moment later.
 """
 
@@ -108,8 +107,8 @@ class _GapState(Record):
 class GapDetector:
     """Finds missing, repeated and restarted numbers by key.
 
-    Deterministic, without a clock. Thread-safe: one lock guards all of it. That does not bring the
-    messages into their order; see the module.
+    Deterministic, without a clock. Thread-safe: one lock guards all of it, which brings no messages
+    into their order; see the module.
 
     Parameters:
       reset_after: A number below all those of the last so many messages of its key (or up to twice
@@ -196,14 +195,12 @@ class GapDetector:
     @property
     def displaced(self) -> int:
         """Keys that were forgotten because there were more than `max_keys`."""
-        with self._lock:
-            return self._keys.displaced
+        return self._keys.displaced
 
     @property
     def given_up(self) -> int:
         """Open gaps that were forgotten because their key had more than `max_gaps`."""
-        with self._lock:
-            return self._given_up
+        return self._given_up
 
     def state(self) -> bytes:
         """Return all that is known, as JSON: highest number and open gaps by key."""

@@ -162,8 +162,7 @@ class LateDetector:
     @property
     def displaced(self) -> int:
         """Keys that were forgotten because there were more than `max_keys`."""
-        with self._lock:
-            return self._keys.displaced
+        return self._keys.displaced
 
     def state(self) -> bytes:
         """Return all that is known, as JSON: the highest event time by key."""

@@ -168,8 +168,7 @@ class StaleDetector:
     @property
     def displaced(self) -> int:
         """Keys that were forgotten because there were more than `max_keys`."""
-        with self._lock:
-            return self._keys.displaced
+        return self._keys.displaced
 
     def state(self, now_ns: int | None = None) -> bytes:
         """Return all that is known, as JSON: how long each key has been silent, and if it was told.

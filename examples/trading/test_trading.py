@@ -73,7 +73,8 @@ def test_a_turn_of_the_market_makes_one_signal(broker: TestBroker) -> None:
     broker.run_until_idle()
     upwards, downwards = broker.published(SignalEvent)
     assert (upwards.direction, downwards.direction) == ("long", "short")
-    assert (upwards.key, upwards.quantity, downwards.quantity) == ("SIM:A", 5, 7)
+    assert upwards.key == downwards.key == "SIM:A"
+    assert (upwards.quantity, downwards.quantity) == (Decimal(5), Decimal(7))
     assert 150 < (upwards.reference_price or 0) <= 171
 
 
@@ -109,6 +110,15 @@ def test_what_is_open_counts_against_the_limit_of_the_position(broker: TestBroke
     assert sides == ["buy", "buy", "buy", "sell"]
     [(reason,)] = RiskBook().rows("SELECT reason FROM refused")
     assert reason == "the position might become 40000, more than 30000"
+
+
+def test_a_fill_that_comes_twice_is_booked_once(broker: TestBroker) -> None:
+    broker.publish(signal("short"))
+    broker.run_until_idle()
+    fills = broker.published(FillEvent)
+    for fill in fills:
+        risk.keep_position.fn(fill)
+    assert RiskBook().rows("SELECT cost FROM positions") == [("-10000",)]
 
 
 def test_the_kill_switch_refuses_new_orders_and_cancels_open_ones(broker: TestBroker) -> None:
