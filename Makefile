@@ -50,6 +50,7 @@ check: .venv/.installed .tested ## Lint, types, layers, coverage; runs the tests
 	@echo 'ruff format';  $(BIN)/ruff format --quiet --check . || \
 		{ echo 'These files are not formatted; run `.venv/bin/ruff format`:'; $(BIN)/ruff format --check .; exit 1; }
 	@echo 'mypy';         $(BIN)/mypy --no-error-summary -p streamatiq
+	@echo 'mypy example'; MYPYPATH=examples $(BIN)/mypy --no-error-summary -p trading
 	@echo 'lint-imports'; $(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
 	@echo 'coverage';     if ls .coverage.* > /dev/null 2>&1; then $(BIN)/coverage combine --quiet --append; fi
 	@$(BIN)/coverage report
