@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 
 PYTHON ?= python3
-# Arguments of `make demo`, `make test`, `make soak` and `make bench`: make test ARGS="-k codec -x"
+# Arguments of `make` demo, example, test, soak and bench: make test ARGS="-k codec -x"
 ARGS ?=
 
 PIP := bin/python -m pip --quiet --no-input --disable-pip-version-check
@@ -30,6 +30,10 @@ help: ## Show this list
 demo: .venv-demo/.installed ## Watch a small trading pipeline run: make demo ARGS="--seconds 10"
 	@exec .venv-demo/bin/streamatiq demo $(ARGS)
 
+.PHONY: example
+example: .venv-demo/.installed ## Run examples/trading, kill a worker of it, and check its ledgers
+	@cd examples && exec ../.venv-demo/bin/python -m trading $(ARGS)
+
 .PHONY: test
 test: .venv/.installed ## Run the tests (under five minutes, four side by side), recording coverage for `make check`
 	@rm -f .coverage .coverage.* .tested
@@ -46,6 +50,7 @@ check: .venv/.installed .tested ## Lint, types, layers, coverage; runs the tests
 	@echo 'ruff format';  $(BIN)/ruff format --quiet --check . || \
 		{ echo 'These files are not formatted; run `.venv/bin/ruff format`:'; $(BIN)/ruff format --check .; exit 1; }
 	@echo 'mypy';         $(BIN)/mypy --no-error-summary -p streamatiq
+	@echo 'mypy example'; MYPYPATH=examples $(BIN)/mypy --no-error-summary -p trading
 	@echo 'lint-imports'; $(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
 	@echo 'coverage';     if ls .coverage.* > /dev/null 2>&1; then $(BIN)/coverage combine --quiet --append; fi
 	@$(BIN)/coverage report

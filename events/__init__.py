@@ -12,9 +12,12 @@ from .cloudevents_http import from_cloudevent_http, to_cloudevent_http
 from .codec import decode, decode_as, encode
 from .decimals import Price, Quantity, Size
 from .event import Event
+from .feeds import feed_of
 from .fills import FillEvent
+from .gap_detector import GapDetector, GapReport, SequenceStatus
 from .ids import UuidV7, emit_id, new_id
 from .instruments import InstrumentEvent, instrument
+from .late_detector import LateDetector, Lateness, LatenessReport
 from .layout import EventType, Lane, Laned, Partitioned
 from .market_data import MarketDataEvent, Quote, Trade
 from .order_life import OrderStatus
@@ -22,6 +25,7 @@ from .orders import OrderEvent
 from .record import Record
 from .registry import event_class, registered_types
 from .signals import Direction, SignalEvent
+from .stale_detector import Silence, StaleDetector
 from .terms import Liquidity, OrderType, Side, TimeInForce
 from .times import Time, now_ns, to_ns
 from .upcasting import upcast
@@ -35,9 +39,14 @@ __all__ = [
     "Event",
     "EventType",
     "FillEvent",
+    "GapDetector",
+    "GapReport",
     "InstrumentEvent",
     "Lane",
     "Laned",
+    "LateDetector",
+    "Lateness",
+    "LatenessReport",
     "Liquidity",
     "MarketDataEvent",
     "OrderEvent",
@@ -48,9 +57,12 @@ __all__ = [
     "Quantity",
     "Quote",
     "Record",
+    "SequenceStatus",
     "Side",
     "SignalEvent",
+    "Silence",
     "Size",
+    "StaleDetector",
     "Time",
     "TimeInForce",
     "Trade",
@@ -60,6 +72,7 @@ __all__ = [
     "emit_id",
     "encode",
     "event_class",
+    "feed_of",
     "from_cloudevent",
     "from_cloudevent_http",
     "instrument",

@@ -10,7 +10,8 @@
     │   ├── EventDecodeError           bytes that are not an event of the expected type
     │   ├── SchemaVersionError         an event of a schema version that this code cannot read
     │   ├── IllegalTransition          an order was moved to a state its life does not allow
-    │   └── Overfill                   a fill would exceed the ordered quantity
+    │   ├── Overfill                   a fill would exceed the ordered quantity
+    │   └── DetectorError              a detector of feeds got a bad parameter, or bytes that are no state of it
     ├── BrokerError
     │   ├── BrokerConnectionError      the server cannot be reached      (also Dramatiq's ConnectionClosed)
     │   │   └── AuthenticationFailed   wrong or missing user name or password
@@ -54,6 +55,7 @@ __all__ = [
     "CommandFailed",
     "ConfigurationError",
     "DeadLetterNotFound",
+    "DetectorError",
     "EmbeddedServerError",
     "EventDecodeError",
     "EventDefinitionError",
@@ -159,6 +161,12 @@ class Overfill(EventError, ValueError):
     """A fill would exceed the quantity that was ordered."""
 
     code = "overfill"
+
+
+class DetectorError(EventError, ValueError):
+    """A detector of feeds got a bad parameter, or bytes that are no state of it."""
+
+    code = "detector"
 
 
 class BrokerError(StreamatiqError, dramatiq.errors.BrokerError):
