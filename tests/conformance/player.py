@@ -7,12 +7,13 @@ can be played against two servers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import redis
 
 from streamatiq import Event, Partitioned
-from streamatiq.broker import dead_letter_scripts, scripts
+from streamatiq.broker import Scope, dead_letter_scripts, guard_scripts, scripts
 from streamatiq.broker.calls import Call
 from streamatiq.broker.connections import Link
 from streamatiq.broker.dead_letter_entry import letter_from
@@ -223,6 +224,40 @@ class Player:
             self._run(dead_letter_scripts.purge(source.keys, "me", letters))
             for source, letters in self._letters(of_logs, count)
         ]
+
+    def breaker_fails(self, breaker: str, run: str, reset_ms: int) -> Any:
+        return self._run(
+            guard_scripts.failed(
+                self.keys.guards, breaker, run, threshold=2, reset_ms=reset_ms, why="é/w", by="me"
+            )
+        )
+
+    def breaker_passes(self, breaker: str, run: str) -> Any:
+        return self._run(guard_scripts.passed(self.keys.guards, breaker, run, by="me"))
+
+    def breaker_probe(self, breaker: str, run: str, action: str, lease_ms: int) -> Any:
+        # What is due after a millisecond is due: each call has one of its own.
+        keys = self.keys.guards
+        call = guard_scripts.probe(keys, breaker, run, action, lease_ms=lease_ms, by="me")
+        return self._run(call)
+
+    def breaker_set(self, breaker: str, to: str, reset_ms: int) -> Any:
+        keys = self.keys.guards
+        call = guard_scripts.set_breaker(keys, breaker, to, why="w", by="me", reset_ms=reset_ms)
+        return self._run(replace(call, args=(*call.args[:-1], "token")))
+
+    def breaker_forget(self, older_ms: int) -> Any:
+        return self._run(guard_scripts.forget(self.keys.guards, older_ms, ["a", "b"]))
+
+    def halt(self, key: str, token: str) -> Any:
+        call = guard_scripts.halt(self.keys.guards, Scope(key=key), why="w", by="me")
+        return self._run(replace(call, args=(*call.args[:-1], token)))
+
+    def resume(self, key: str) -> Any:
+        return self._run(guard_scripts.resume(self.keys.guards, Scope(key=key), why="", by="me"))
+
+    def guarded(self) -> Any:
+        return self._run(guard_scripts.read(self.keys.guards))
 
     def layout(self, declared: str) -> Any:
         return self._run(scripts.layout(self.keys.layout("alike.cause"), declared))

@@ -174,3 +174,45 @@ def test_a_worker_may_trust_it(connect: Connect) -> None:
     assert len(connect().send("TIME")) == 2
     with pytest.raises(BrokerError, match="unknown command"):
         connect().send("NO-SUCH-COMMAND")
+
+
+def test_a_transaction_is_refused_when_what_it_watches_has_changed(
+    connect: Connect, namespace: str
+) -> None:
+    one, other = connect(), connect()
+    key = f"{namespace}:watched"
+    for change, done in ((("SET", key, "2"), None), (("GET", key), [b"OK"]), (("DEL", key), None)):
+        one.send("SET", key, "1")
+        one.send("WATCH", key)
+        other.send(*change)
+        one.send("MULTI")
+        one.send("SET", key, "mine")
+        assert one.send("EXEC") == done
+    one.send("WATCH", key)
+    other.send("SET", key, "3")
+    one.send("UNWATCH")
+    one.send("MULTI")
+    one.send("GET", key)
+    assert one.send("EXEC") == [b"3"]
+    one.send("WATCH", key)
+    one.send("MULTI")
+    one.send("DISCARD")
+    other.send("SET", key, "4")
+    one.send("MULTI")
+    one.send("GET", key)
+    assert one.send("EXEC") == [b"4"]
+
+
+def test_a_read_without_a_group_waits_for_what_is_added(
+    pool: ThreadPoolExecutor, connect: Connect, namespace: str
+) -> None:
+    key = f"{namespace}:control"
+    link, other = connect(), connect()
+    client_id = link.client_id()
+    for after in (b"0-0", None):
+        last = after or other.send("XREVRANGE", key, "+", "-", "COUNT", 1)[0][0]
+        reading = pool.submit(link.send, "XREAD", "BLOCK", 20_000, "STREAMS", key, last)
+        wait_until(lambda: _is_blocked(other, client_id), what="a blocked reader")
+        entry_id = other.send("XADD", key, "MAXLEN", 1, "*", "i", "1")
+        assert reading.result(10) == [[key.encode(), [[entry_id, [b"i", b"1"]]]]]
+    assert link.send("XREAD", "BLOCK", 10, "STREAMS", key, "$") is None

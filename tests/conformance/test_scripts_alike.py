@@ -117,6 +117,37 @@ def test_members_and_layouts(both: Both, steps: list[Any]) -> None:
     _compare(both, [], steps)
 
 
+BREAKER = st.sampled_from(["a", "b"])
+RUN = st.sampled_from(["r1", "r2", "r3"])
+#: Over at the next call, or not before the test's end; 0 = never.
+SOON_MS = st.sampled_from([1, HOUR_MS])
+
+
+@pytest.mark.timeout(60)
+@EXAMPLES
+@given(
+    st.lists(
+        st.one_of(
+            _step("breaker_fails", BREAKER, RUN, SOON_MS),
+            _step("breaker_fails", BREAKER, RUN, SOON_MS),
+            _step("breaker_passes", BREAKER, RUN),
+            _step("breaker_probe", BREAKER, RUN, st.sampled_from(["take", "take", "renew",
+                  "release"]), SOON_MS),
+            _step("breaker_set", BREAKER, st.sampled_from(["open", "close", "reset"]),
+                  st.sampled_from([0, 1, HOUR_MS])),
+            _step("breaker_forget", st.sampled_from([0, HOUR_MS])),
+            _step("halt", st.sampled_from(["BTC", "a b"]), st.sampled_from(["t", "u"])),
+            _step("resume", st.sampled_from(["BTC", "a b"])),
+            _step("guarded"),
+        ),
+        min_size=5,
+        max_size=40,
+    )
+)  # fmt: skip
+def test_halts_and_breakers(both: Both, steps: list[Any]) -> None:
+    _compare(both, [], steps)
+
+
 def test_a_crash_loop_step_by_step(both: Both) -> None:
     """What random steps seldom reach: handed back, then a suspect, then a dead letter, put back."""
     crash = [

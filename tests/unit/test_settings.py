@@ -85,8 +85,6 @@ def test_the_committed_file_says_what_does_not_take_effect_yet() -> None:
     }
     assert marked == {
         "stream_max_length",
-        "failure_threshold",
-        "reset_time",
         "checkpoint_interval",
     }
 

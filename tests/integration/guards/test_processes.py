@@ -66,8 +66,9 @@ def test_a_halt_is_effective_everywhere_at_once(guarded: Guarded, figures: list[
             guarded.broker.resume("orders")
             wait_until(lambda before=runs: len(guarded.runs()) > before)
     figures.append(
-        f"halt in 2 processes under load: last handler began {max(late_s) * 1000:.0f} ms after its "
-        f"return at most (of {len(late_s)} halts; promised: {PROMISED_S * 1000:.0f} ms)"
+        f"halt in 2 processes under load: the last handler began "
+        f"{max(0.0, *late_s) * 1000:.1f} ms after its return at most (of {len(late_s)} halts; "
+        f"promised: {PROMISED_S * 1000:.0f} ms)"
     )
 
 

@@ -21,10 +21,13 @@ _PREFIXES = {
     ("SUB", "log"): r"\{NS:log:[^}]*\}:sub:[^:]+",
     ("SUB", "queue"): r"\{NS:q:[^}]*\}:lane:(?:high|normal|low)",
     ("MEMBERS", ""): r"\{NS:members\}",
+    ("GUARDS", ""): r"\{NS:guards\}",
+    ("LIMITS", ""): r"\{NS:limits\}",
     ("NS", ""): "NS",
 }
 _LINE = re.compile(
-    r"^(?P<names>(?:TAG|SUB|MEMBERS|NS):\S+?(?:, (?:TAG|SUB):\S+)*)\s+(?:\((?P<where>[^)]*)\)\s+)?"
+    r"^(?P<names>(?:TAG|SUB|MEMBERS|GUARDS|LIMITS|NS):\S+?(?:, (?:TAG|SUB):\S+)*)\s+"
+    r"(?:\((?P<where>[^)]*)\)\s+)?"
     r"(?P<type>STREAM|ZSET|HASH|STRING)\s",
     re.MULTILINE,
 )
@@ -34,6 +37,7 @@ _WORDS = {
     "SLOT": r"[0-9a-f]+",
     "TOKEN": r"[0-9a-f]+",
     "TYPE": r"[\w.]+",
+    "LIMIT": r".+",
 }
 
 
@@ -99,6 +103,9 @@ def test_every_key_is_documented_with_its_type(
     client.set(bench.keys.queue("default").lane(Lane.LOW).passed, 1)
     bench.broker.cancel("default", "unknown")
     client.zadd(keys.parked, {"1-2": 9e15})
+    bench.broker.halt("unknown", reason="x")
+    bench.broker.open_breaker("unknown", reason="x")
+    bench.broker.rate_limiter_backend().add("some:limit", 1, 60_000)
     client.hset(keys.options, "1-2", "{}")
 
     documented = _documented(bench.namespace)
