@@ -164,6 +164,13 @@ class GuardMemory:
                         self._slots[name] = slot
             return None
 
+    def leave(self, name: str, key: str) -> None:
+        """The one of this process that was admitted as a probe has asked for it, or will not."""
+        with self._lock:
+            for breaker, slot in list(self._slots.items()):
+                if slot.name == name and slot.key in ("", key):
+                    del self._slots[breaker]
+
     def _until_s(self, name: str, subject: Subject, now_s: float) -> float:
         """When `subject` may ask again; not after now: it may run."""
         at_s = self._due_s(name)

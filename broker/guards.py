@@ -100,6 +100,16 @@ class Guards:
         """
         return self._memory.admit(subject)
 
+    def leave(self, name: str, key: str) -> None:
+        """What `admit` has admitted does not run: another one may become the probe.
+
+        Parameters:
+          name: The subscription or work queue.
+          key: The event's key.
+        """
+        if not self.quiet:
+            self._memory.leave(name, key)
+
     def check(self, subject: Subject) -> None:
         """Refuses what is halted, right before its handler would run.
 
@@ -135,14 +145,14 @@ class Guards:
         probes: list[str] = []
         try:
             for name in subject.breakers:
-                if self._enter(name, run, lasts):
+                if self._enter(subject, name, run, lasts):
                     probes.append(name)
         except TurnedAway:
             self.release(probes, run)
             raise
         return tuple(probes)
 
-    def _enter(self, name: str, run: str, lasts: Callable[[], bool]) -> bool:
+    def _enter(self, subject: Subject, name: str, run: str, lasts: Callable[[], bool]) -> bool:
         record, due = self._memory.state_of(name)
         if record is None or record.state == "closed":
             return False
@@ -157,6 +167,7 @@ class Guards:
             self._probes.pop((name, run), None)
             raise TurnedAway(None, f"breaker {name!r} cannot be asked: {error}") from error
         self._memory.told(name, report)
+        self._memory.leave(subject.name, subject.key)  # from now on the server decides
         if report.to != "probe":
             self._probes.pop((name, run), None)
             if report.to == "closed":

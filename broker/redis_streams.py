@@ -177,6 +177,9 @@ class RedisStreamsBroker(GuardedBroker):
         delivery.turned_away = True
         delivery.ending = away.ending
         delivery.hold_s = away.hold_s
+        guards = self.guards
+        if guards is not None:
+            guards.leave(delivery.queue_name, "" if delivery.event is None else delivery.event.key)
         for hook, middleware in self._hooks.after("turned_away"):
             try:
                 hook(self, delivery)

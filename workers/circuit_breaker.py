@@ -20,6 +20,7 @@ from dramatiq.middleware.time_limit import TimeLimitExceeded
 from ..broker import Batch, Delivery, RedisStreamsBroker
 from ..broker.guard_subjects import MAX_BREAKER_NAME, subject_of
 from ..broker.guards import Guards
+from ..broker.turning_away import TurnedAway
 from ..errors import BatchFailed, BrokerError, HandlerDefinitionError
 
 __all__ = ["Breaker", "CircuitBreaker", "check_breaker"]
@@ -75,7 +76,7 @@ class Breaker:
         if isinstance(error, TimeLimitExceeded):
             return True
         # Words of the worker to the broker, not failures, but for who counts them by name.
-        quiet: Kinds = (*throws, Retry, RateLimitExceeded, SkipMessage, Interrupt)
+        quiet: Kinds = (*throws, Retry, RateLimitExceeded, SkipMessage, TurnedAway, Interrupt)
         if isinstance(error, quiet):
             named = tuple(kind for kind in self.counts if issubclass(kind, quiet))
             return isinstance(error, named)
