@@ -241,7 +241,7 @@ class Committer:
         for source, entry_id, text in outcome.problems:
             if text == "DUPLICATE":
                 self.logger.info(
-                    "%s %s: handled before; its emits were not repeated.",
+                    "%s %s: handled before; nothing of it was repeated.",
                     source.name,
                     entry_id.decode(),
                 )
@@ -276,5 +276,8 @@ class Committer:
             RETRY_MS // 1000,
         )
         settlement.action = Park(RETRY_MS, b"")
+        if settlement.key is not None:
+            # The handler has run, and what it did is not committed.
+            settlement.key = settlement.key._replace(becomes="u")
         settlement.emits = settlement.messages = ()
         return [settlement]

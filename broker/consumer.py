@@ -13,9 +13,9 @@ from typing import Any
 from dramatiq import Consumer, MessageProxy
 from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
-from dramatiq.middleware import SkipMessage
+from dramatiq.middleware import Interrupt, SkipMessage
 
-from ..errors import EventDecodeError
+from ..errors import EventDecodeError, UncertainOutcome
 from ..events import decode_as
 from .buffer import Claimed
 from .committer import Committer
@@ -23,7 +23,8 @@ from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
-from .payloads import appended_ns, decode_data, payload
+from .payloads import appended_ns, decode_data, event_id, payload
+from .reservations import letter_name
 from .settlements import (
     CANCELLED,
     DONE,
@@ -31,12 +32,14 @@ from .settlements import (
     RETRIED,
     Action,
     BusinessKey,
+    DeadLetter,
+    Ended,
     Enqueue,
     Park,
     Settlement,
 )
 
-__all__ = ["UNDECIDED_MS", "StreamConsumer", "drop_cancelled", "hand_back"]
+__all__ = ["UNDECIDED_MS", "StreamConsumer", "drop", "hand_back"]
 
 #: Milliseconds until a delivery is run again whose processing raised, with neither a retry nor a
 #: failure recorded, or whose follow-up could not be enqueued.
@@ -207,19 +210,19 @@ def hand_back(
     committer.submit_at_once(settlements)
 
 
-def drop_cancelled(committer: Committer, cancelled: Iterable[Claimed]) -> None:
-    """Settles messages that were cancelled before anybody ran them."""
+def drop(committer: Committer, claimed: Iterable[Claimed], ended: Ended = CANCELLED) -> None:
+    """Settles entries that nobody is to run: messages that were cancelled, or duplicates."""
     committer.submit_at_once(
         [
             Settlement(
                 one.source,
                 one.consumer,
                 one.entry_id,
-                b"",
-                CANCELLED,
+                b"" if ended is CANCELLED else event_id(one),
+                ended,
                 has_options=one.options is not None,
             )
-            for one in cancelled
+            for one in claimed
         ]
     )
 
@@ -265,9 +268,29 @@ def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
 def _business_key(delivery: Delivery, action: Action) -> BusinessKey | None:
     if delivery.reserved is None:
         return None
+    return BusinessKey(
+        *delivery.reserved, name=_letter_name(delivery, action), becomes=_becomes(delivery, action)
+    )
+
+
+def _becomes(delivery: Delivery, action: Action) -> str:
     if delivery.uncertain:
-        return BusinessKey(*delivery.reserved, becomes="u")
-    return BusinessKey(*delivery.reserved, becomes="d" if action is DONE else "f")
+        return "u"
+    if action is DONE:
+        return "d"
+    error = delivery._exception
+    # Interrupted somewhere in the middle, by a time limit for example; or it ended well, and what
+    # should follow it could not be enqueued.
+    if isinstance(error, Interrupt | UncertainOutcome) or (delivery.failure and error is None):
+        return "u"
+    return "f"
+
+
+def _letter_name(delivery: Delivery, action: Action) -> bytes:
+    if delivery.source.is_log:
+        return delivery.entry_id
+    # A message that is requeued, or retried, is another entry.
+    return letter_name(delivery.message_id) if isinstance(action, DeadLetter) else b"-"
 
 
 def _options(delivery: Delivery) -> bytes:

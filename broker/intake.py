@@ -71,9 +71,10 @@ class Intake:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
-      drop: Takes messages that were cancelled, to settle them.
+      drop: Takes entries that nobody is to run, and how they end, to settle them.
       threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
+      window_ms: How long a publish id is kept at least.
       clock_ns: Wall clock, ns.
     """
 
@@ -92,9 +93,10 @@ class Intake:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
-        drop: Callable[[Sequence[Claimed]], None],
+        drop: Callable[..., None],
         threads: int,
         batch_size: int,
+        window_ms: int,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
@@ -124,6 +126,7 @@ class Intake:
             link=self._link,
             interrupt=self.interrupt,
             buffer=self._buffer,
+            window_ms=window_ms,
             stopping=self._stopping,
             clock_ns=clock_ns,
         )

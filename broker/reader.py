@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 
 from dramatiq.logging import get_logger
@@ -24,12 +24,15 @@ from .blocking import blocking_read
 from .buffer import PAUSE_S, PAUSED, Buffer, Claimed
 from .cancelling import without_cancelled
 from .connections import Alarm, Link
+from .done_marks import without_done
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
 from .in_flight import InFlight
 from .keys import MemberKeys
 from .members import encode_reads
 from .scripts import DelayedKeys, Fetched
+from .settlements import CANCELLED, DUPLICATE
+from .settlements import Ended as Settled
 from .sources import Source
 from .suspects import Suspects, Turn
 
@@ -71,10 +74,11 @@ class Reader:
       identity: This process's consumer name.
       in_flight: What this process holds.
       hand_back: Takes entries that this process claimed without knowing, to hand them back.
-      drop: Takes messages that were cancelled, to settle them.
+      drop: Takes entries that nobody is to run, and how they end, to settle them.
       link: The connection.
       interrupt: Ends the link's blocking read, from another connection.
       buffer: Where entries go.
+      window_ms: How long a publish id is kept at least.
       stopping: Set when nothing is to be read any more.
       clock_ns: Wall clock, ns.
     """
@@ -91,10 +95,11 @@ class Reader:
         identity: Identity,
         in_flight: InFlight,
         hand_back: Callable[[Sequence[Claimed]], None],
-        drop: Callable[[Sequence[Claimed]], None],
+        drop: Callable[..., None],
         link: Link,
         interrupt: Callable[[], None],
         buffer: Buffer,
+        window_ms: int,
         stopping: threading.Event,
         clock_ns: Callable[[], int],
     ) -> None:
@@ -117,6 +122,7 @@ class Reader:
         self._link = link
         self._interrupt = interrupt
         self._buffer = buffer
+        self._window_ms = window_ms
         self._stopping = stopping
         self._next_compare = 0.0
         self._suspects = Suspects(in_flight)
@@ -217,9 +223,11 @@ class Reader:
     def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
         now_ns = self._clock_ns()
         claimed: list[Claimed] = []
+        again: set[bytes] = set()
         for block in fetched.blocks:
             source = sources[block.source]
             options = block.options or [None] * len(block.entries)
+            again.update(entry_id for entry_id, _ in block.entries if block.options)
             for (entry_id, fields), text in zip(block.entries, options, strict=True):
                 claimed.append(
                     Claimed(source, consumer, entry_id, fields, text, now_ns, block.aged)
@@ -227,21 +235,28 @@ class Reader:
         for message_id in fetched.dropped:
             self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
         if claimed:
-            self._put(claimed, fetched.cancellations)
+            self._put(claimed, fetched.cancellations, again)
         return len(claimed)
 
-    def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
-        """Into the buffer, but for what was cancelled."""
+    def _put(
+        self, claimed: list[Claimed], cancellations: bool, again: Collection[bytes] = ()
+    ) -> None:
+        """Into the buffer, but for what was cancelled or is done."""
         if cancellations and self._delayed is not None:
             claimed, cancelled = without_cancelled(self._link, self._delayed.cancelled, claimed)
             for one in cancelled:
                 message_id = (one.decoded or {}).get("message_id")
                 self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
-            if cancelled:
-                self._in_flight.add([one.held for one in cancelled])
-                self._drop(cancelled)
+            self._drop_at_once(cancelled, CANCELLED)
+        claimed, done = without_done(self._link, claimed, again, self._window_ms)
+        self._drop_at_once(done, DUPLICATE)
         if claimed:
             self._buffer.put(claimed)
+
+    def _drop_at_once(self, claimed: Sequence[Claimed], ended: Settled) -> None:
+        if claimed:
+            self._in_flight.add([one.held for one in claimed])
+            self._drop(claimed, ended)
 
     def _give_back(self, claimed: Sequence[Claimed]) -> None:
         """Hands back what never came into the buffer. Held until then: the committer takes out

@@ -14,7 +14,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 
 from ..errors import BacklogFull, BrokerError
 from ..settings import Settings
-from .consumer import UNDECIDED_MS, StreamConsumer, drop_cancelled, hand_back
+from .consumer import UNDECIDED_MS, StreamConsumer, drop, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .groups import groups_maker
@@ -336,9 +336,10 @@ class RedisStreamsBroker(QueueBroker):
             identity=process.identity,
             in_flight=process.in_flight,
             hand_back=lambda claimed: hand_back(process.committer, None, claimed),
-            drop=lambda cancelled: drop_cancelled(process.committer, cancelled),
+            drop=partial(drop, process.committer),
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
+            window_ms=self._window_ms,
         )
 
     def _consuming(self) -> ConsumingProcess:

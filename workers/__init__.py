@@ -11,17 +11,21 @@ import sys
 from .command_line import set_broker_for_command_line
 from .defaults import default_broker
 from .emitting import emit
+from .fencing import fencing_token
+from .idempotency import Idempotency
 from .loader import load_handlers
 from .metrics import LatencyMetrics
 from .on import on
 from .publishing import apublish, apublish_many, publish, publish_many
 
 __all__ = [
+    "Idempotency",
     "LatencyMetrics",
     "apublish",
     "apublish_many",
     "default_broker",
     "emit",
+    "fencing_token",
     "load_handlers",
     "on",
     "publish",

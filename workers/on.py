@@ -22,6 +22,15 @@ from ..events import Event
 from .defaults import default_broker
 from .emitting import collect
 from .event_loop import EventLoop
+from .idempotency import Idempotency
+from .idempotency_options import (
+    DEFAULT_TTL,
+    OnUncertain,
+    TimeToLive,
+    check_options,
+    done_ms_of,
+    given_options,
+)
 
 __all__ = ["on"]
 
@@ -48,6 +57,9 @@ def on(
     priority: int = ...,
     start: Start = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[E], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[E] = ...,
     **options: Any,
 ) -> Callable[[Callable[[E], Any]], Actor[[E], None]]: ...
 @overload
@@ -60,6 +72,9 @@ def on(
     priority: int = ...,
     start: Start = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[E | F], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[E | F] = ...,
     **options: Any,
 ) -> Callable[[Callable[[E | F], Any]], Actor[[E | F], None]]: ...
 @overload
@@ -69,6 +84,9 @@ def on(
     priority: int = ...,
     start: Start = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[Any], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[Any] = ...,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]: ...
 def on(
@@ -77,6 +95,9 @@ def on(
     priority: int = 0,
     start: Start = "new",
     broker: RedisStreamsBroker | None = None,
+    idempotency_key: Callable[[Any], str | None] | None = None,
+    idempotency_ttl_s: TimeToLive = DEFAULT_TTL,
+    on_uncertain: OnUncertain[Any] = "rerun",
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]:
     """Makes a function the handler of one or more event types.
@@ -94,6 +115,13 @@ def on(
       start: Where a subscription begins that the server does not know yet: `new` (events published
         after its first worker has booted) or `earliest` (all that is kept).
       broker: Default: the global broker; built from the settings where none is set.
+      idempotency_key: The business key of an event; None or '' from it: the event has none. Of the
+        events of one key and stream the handler runs for one only; see `Idempotency`.
+      idempotency_ttl_s: How long done marks and business keys are kept at least, seconds; None: for
+        ever. Default: the settings' `event_bus.idempotency_window`; for ever where the handler
+        takes orders and has an `idempotency_key`.
+      on_uncertain: What happens where nobody knows whether the handler did its work for a business
+        key: `rerun`, `dead_letter`, or a function that asks the outside world; see `Idempotency`.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
         throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...
 
@@ -104,8 +132,14 @@ def on(
 
     def declare(function: Callable[[Any], Any]) -> Actor[[Any], None]:
         chosen = broker or default_broker()
-        subscription = Subscription(_checked_name(function, name), event_classes, start)
+        chosen_name = _checked_name(function, name)
+        idempotency = given_options(idempotency_key, idempotency_ttl_s, on_uncertain)
+        done_ms = done_ms_of(chosen_name, event_classes, idempotency)
+        subscription = Subscription(chosen_name, event_classes, start, done_ms=done_ms)
         _check_function(function, subscription.name)
+        if idempotency:
+            _need_idempotency(chosen)
+            options.update(idempotency)
         _check_options(chosen, options, subscription.name)
         if start not in ("new", "earliest"):
             raise HandlerDefinitionError(
@@ -115,8 +149,9 @@ def on(
         if "time_limit" in chosen.actor_options and limit_s is not None:
             options.setdefault("time_limit", int(limit_s * 1000))
         run = _runner(function)
-        if inspect.iscoroutinefunction(run):
+        if inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(on_uncertain):
             _need_event_loop(chosen)
+        check_options(subscription.name, options, is_event=True)
         chosen.declare_subscription(subscription)
         declare_actor = dramatiq.actor(
             actor_name=subscription.name,
@@ -220,6 +255,11 @@ def _check_options(broker: RedisStreamsBroker, options: dict[str, Any], name: st
             f"Handler {name!r}: unknown options {', '.join(unknown)}. Known: "
             f"{', '.join(sorted(broker.actor_options))}. Is a middleware missing?"
         )
+
+
+def _need_idempotency(broker: RedisStreamsBroker) -> None:
+    if not any(isinstance(one, Idempotency) for one in broker.middleware):
+        broker.add_middleware(Idempotency())
 
 
 def _need_event_loop(broker: RedisStreamsBroker) -> None:

@@ -55,11 +55,13 @@ if TYPE_CHECKING:
     )
     from .settings import Settings
     from .workers import (
+        Idempotency,
         LatencyMetrics,
         apublish,
         apublish_many,
         default_broker,
         emit,
+        fencing_token,
         on,
         publish,
         publish_many,
@@ -79,6 +81,7 @@ __all__ = [
     "Event",
     "EventType",
     "FillEvent",
+    "Idempotency",
     "Lane",
     "Laned",
     "LatencyMetrics",
@@ -105,6 +108,7 @@ __all__ = [
     "emit",
     "encode",
     "errors",
+    "fencing_token",
     "from_cloudevent",
     "from_cloudevent_http",
     "instrument",

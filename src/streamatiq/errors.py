@@ -29,6 +29,8 @@
     ├── EmbeddedServerError            our own server could not be started, or is not installed
     ├── HandlerError
     │   ├── HandlerDefinitionError     @on was used wrongly
+    │   ├── FencedError                the delivery was taken from this run, which must not go on
+    │   ├── UncertainOutcome           nobody knows whether the work of a business key was done
     │   └── HandlerModuleError         a module of handlers cannot be found or imported
     └── IngestError                    a file or mapping that cannot be ingested
 
@@ -55,6 +57,7 @@ __all__ = [
     "EventDecodeError",
     "EventDefinitionError",
     "EventError",
+    "FencedError",
     "HandlerDefinitionError",
     "HandlerError",
     "HandlerModuleError",
@@ -71,6 +74,7 @@ __all__ = [
     "ReadOnlyServer",
     "SchemaVersionError",
     "StreamatiqError",
+    "UncertainOutcome",
     "UnknownEventType",
     "UnsafeServer",
     "UnsupportedServer",
@@ -314,6 +318,27 @@ class HandlerDefinitionError(HandlerError, TypeError):
     """A handler is declared wrongly."""
 
     code = "handler_definition"
+
+
+class FencedError(HandlerError):
+    """The delivery that a handler is running was taken from this process: it was declared dead.
+
+    Nothing that this run still does is committed, and the event runs elsewhere. Let it end the
+    handler.
+    """
+
+    code = "fenced"
+
+
+class UncertainOutcome(HandlerError):
+    """Nobody knows whether what a business key stands for was done.
+
+    The error of dead letters of cause `uncertain`. A handler may raise it where it cannot tell itself,
+    after a call that timed out for example: its business key is not freed then, and `on_uncertain`
+    decides at the next delivery.
+    """
+
+    code = "uncertain_outcome"
 
 
 class HandlerModuleError(HandlerError):

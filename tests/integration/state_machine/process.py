@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tests.integration.state_machine.shapes import Layout
@@ -17,7 +18,7 @@ from tests.integration.state_machine.shapes import Layout
 from streamatiq.broker import scripts
 from streamatiq.broker.committer import Committer
 from streamatiq.broker.connections import Endpoint, Link, RetryPolicy
-from streamatiq.broker.consumer import StreamConsumer, drop_cancelled, hand_back
+from streamatiq.broker.consumer import StreamConsumer, drop, hand_back
 from streamatiq.broker.delivery import Delivery
 from streamatiq.broker.identity import Identity
 from streamatiq.broker.in_flight import InFlight
@@ -164,9 +165,10 @@ class Process:
                 identity=self.identity,
                 in_flight=self.in_flight,
                 hand_back=self._to_committer,
-                drop=lambda cancelled: drop_cancelled(collected, cancelled),
+                drop=partial(drop, collected),
                 threads=8,
                 batch_size=100,
+                window_ms=WINDOW_MS,
                 clock_ns=lambda: 1,
             )
             self._consumers[group] = StreamConsumer(
