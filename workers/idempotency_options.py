@@ -31,8 +31,8 @@ __all__ = [
 TimeToLive = float | None | Literal["default"]
 DEFAULT_TTL: Literal["default"] = "default"
 
-#: What the outside world may answer: it did not happen (False), it did (True), or it did and this is
-#: what the handler would have emitted.
+#: What the outside world may answer: it did not happen (False), it did (True), or it did and this
+#: is what the handler would have emitted.
 Happened = bool | Event | Iterable[Event]
 
 T = TypeVar("T")
@@ -79,8 +79,8 @@ class Plan:
         if not isinstance(found, str) or len(found) > MAX_KEY or not _is_text(found):
             raise HandlerError(
                 f"Handler {self.name!r}: idempotency_key returned {found!r:.200}, a "
-                f"{type(found).__name__}. Return a str of at most {MAX_KEY} characters, or None for "
-                "no key."
+                f"{type(found).__name__}. Return a str of at most {MAX_KEY} characters, or None "
+                "for no key."
             )
         return found
 
@@ -120,10 +120,10 @@ def plan_of(
         for other in known:
             if other.queue == plan.queue and other.window_ms != window_ms:
                 raise HandlerDefinitionError(
-                    f"Actor {name!r}: its business keys are to be kept for {_shown(window_ms)}, those "
-                    f"of {other.name!r} in the same queue {plan.queue!r} for "
-                    f"{_shown(other.window_ms)}. A queue has one idempotency_ttl_s: give this actor "
-                    "a queue of its own."
+                    f"Actor {name!r}: its business keys are to be kept for {_shown(window_ms)}, "
+                    f"those of {other.name!r} in the same queue {plan.queue!r} for "
+                    f"{_shown(other.window_ms)}. A queue has one idempotency_ttl_s: give this "
+                    "actor a queue of its own."
                 )
     except HandlerDefinitionError as error:
         raise _Misdeclared(str(error)) from None
@@ -192,8 +192,8 @@ def _checked_ttl_ms(name: str, ttl_s: Any) -> int | None:
         or not 0 < ttl_s <= MAX_TTL_S
     ):
         raise HandlerDefinitionError(
-            f"Handler {name!r}: idempotency_ttl_s is {ttl_s!r}; give seconds (more than 0), None for "
-            f"ever, or {DEFAULT_TTL!r}."
+            f"Handler {name!r}: idempotency_ttl_s is {ttl_s!r}; give seconds (more than 0), None "
+            f"for ever, or {DEFAULT_TTL!r}."
         )
     return max(1, int(ttl_s * 1000))
 
