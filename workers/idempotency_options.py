@@ -203,7 +203,7 @@ def _check(name: str, key: Any, on_uncertain: Any, ttl: Any, *, is_event: bool) 
     if key is not None and not callable(key):
         raise HandlerDefinitionError(
             f"Handler {name!r}: idempotency_key is {key!r}; give a function of {what} that returns "
-            "a str, for example lambda order: order.order_id."
+            "a str, or None for no key."
         )
     if inspect.iscoroutinefunction(key):
         raise HandlerDefinitionError(

@@ -221,7 +221,7 @@ for g = 1, n_groups do
     elseif key and not idle and stood ~= 'd' then
       if key_is == 'd' then
         -- Not done if it is not settled: it stays reserved, and nobody will know.
-        if kind == 'E' and not duplicate then window_store(keys, {key, 'd'}, key_ms) end
+        if kind == 'E' then window_store(keys, {key, 'd'}, key_ms) end
       elseif key_is == 'u' then
         -- What stays pending keeps its reservation, and so finds out at its next delivery.
         if kind == 'E' or kind == 'D' then

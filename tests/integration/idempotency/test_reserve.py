@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ from streamatiq.broker.settlements import (
     Action,
     BusinessKey,
     DeadLetter,
+    Emit,
     Park,
     Settlement,
     settle,
@@ -69,11 +70,21 @@ class Stream:
         )
 
     def settle(
-        self, key: str, entry: bytes, run: str, action: Action, becomes: str, consumer: str = ME
+        self,
+        key: str,
+        entry: bytes,
+        run: str,
+        action: Action,
+        becomes: str,
+        consumer: str = ME,
+        *,
+        event_id: bytes = b"",
+        emits: Sequence[Emit] = (),
     ) -> list[str]:
         self._batch += 1
         named = BusinessKey(key, self.window_ms, run, entry, becomes)
-        one = Settlement(self.source, consumer, entry, uuid4().bytes, action, key=named)
+        event_id = event_id or uuid4().bytes
+        one = Settlement(self.source, consumer, entry, event_id, action, emits, key=named)
         outcome = self.link.run(settle("writer", self._batch, 60_000, [one]))
         return [text for _, _, text in outcome.problems]
 
@@ -183,11 +194,42 @@ def test_a_window_that_becomes_endless_forgets_nothing_any_more(link: Link, name
     assert link.send("PTTL", stream.keys.keys) == -1
 
 
-def test_a_repeated_event_with_a_done_key_emits_nothing(stream: Stream) -> None:
+def test_a_repeated_event_with_a_done_key_emits_nothing(stream: Stream, namespace: str) -> None:
     """The settle looks by itself: a key may have been done while this run was under way."""
+    log = Keys(namespace).log("test.echo", "0")
+    emits = [Emit(log, uuid4().bytes, b"{}")]
     entry = stream.claim()
     stream.link.send("HSET", stream.keys.keys, "k", "d")
-    assert stream.settle("k", entry, "run", DONE, "d") == ["DUPLICATE"]
+    assert stream.settle("k", entry, "run", DONE, "d", emits=emits) == ["DUPLICATE"]
+    assert stream.link.send("EXISTS", log.entries) == 0
+    assert stream.link.send("XPENDING", stream.keys.entries, "s")[0] == 0
+
+
+@pytest.mark.parametrize("action", [DONE, Park(60_000, b"{}"), DeadLetter(["data", "x"])])
+def test_an_event_with_a_done_mark_is_settled_and_causes_nothing(
+    stream: Stream, namespace: str, action: Action
+) -> None:
+    log = Keys(namespace).log("test.echo", "0")
+    entry, event_id = stream.claim(), uuid4().bytes
+    stream.reserve("k", entry, "run")
+    stream.link.send("HSET", stream.keys.done_old, event_id, 1)
+    emits = [Emit(log, uuid4().bytes, b"{}")]
+    problems = stream.settle("k", entry, "run", action, "d", emits=emits, event_id=event_id)
+    assert problems == ["DUPLICATE"]
+    if action is DONE:
+        assert stream.stands() == {"k": "d"}
+    for key in (log.entries, stream.keys.dead, stream.keys.parked):
+        assert stream.link.send("EXISTS", key) == 0
+    assert stream.link.send("XPENDING", stream.keys.entries, "s")[0] == 0
+
+
+@pytest.mark.parametrize("becomes", ["d", "u"])
+def test_what_stays_pending_keeps_its_reservation(stream: Stream, becomes: str) -> None:
+    """Neither done nor a dead letter: the next delivery finds out."""
+    entry = stream.claim()
+    stream.reserve("k", entry, "run")
+    stream.settle("k", entry, "run", Park(60_000, b""), becomes)
+    assert stream.stands() == {"k": f"r {entry.decode()} run"}
 
 
 def test_of_another_run_nothing_is_freed(stream: Stream) -> None:
