@@ -276,8 +276,5 @@ class Committer:
             RETRY_MS // 1000,
         )
         settlement.action = Park(RETRY_MS, b"")
-        if settlement.key is not None:
-            # The handler has run, and what it did is not committed.
-            settlement.key = settlement.key._replace(becomes="u")
         settlement.emits = settlement.messages = ()
         return [settlement]

@@ -89,7 +89,7 @@ class Idempotency(Middleware):
             plan = plan_of(broker, actor, self._plans.values())
             if plan is not None:
                 self._plans[actor] = plan
-                actor.fn = _replaceable(actor.actor_name, actor.fn)
+                actor.fn = _replaceable(actor.fn)
 
     def before_delivery(self, broker: RedisStreamsBroker, delivery: Delivery) -> None:
         """Reserves the delivery's business key.
@@ -227,13 +227,13 @@ class Idempotency(Middleware):
         return None
 
 
-def _replaceable(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _replaceable(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, or what a delivery says to run `instead`."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         delivery = current_delivery.get()
-        if delivery is None or delivery.instead is None or delivery.actor_name != name:
+        if delivery is None or delivery.instead is None:
             return function(*args, **kwargs)
         instead, delivery.instead = delivery.instead, None
         return instead(partial(function, *args, **kwargs))

@@ -220,7 +220,7 @@ for g = 1, n_groups do
       failed[entry_id] = true
     elseif key and not idle and stood ~= 'd' then
       if key_is == 'd' then
-        -- Not done if it is not settled: it stays reserved, and nobody will know.
+        -- Parked, because it could not be committed: it stays reserved, and so nobody knows.
         if kind == 'E' then window_store(keys, {key, 'd'}, key_ms) end
       elseif key_is == 'u' then
         -- What stays pending keeps its reservation, and so finds out at its next delivery.

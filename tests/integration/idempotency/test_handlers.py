@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from dramatiq.middleware import TimeLimitExceeded
+from dramatiq import Message
+from dramatiq.middleware import Middleware, TimeLimitExceeded
 from tests.integration.logs.harness import Bench, Echo, Note, Urgent, note
 from tests.support import CuttingProxy, wait_until
 
@@ -415,6 +416,66 @@ def test_without_the_server_the_handler_does_not_run_and_no_attempt_is_burnt(
     bench.settled("cut")
     assert attempts == [1, 1]
     assert list(bench.broker.dead_letters("cut")) == []
+
+
+def test_who_can_ask_asks_also_after_a_reply_was_lost_for_good(
+    open_bench: Callable[..., Bench],
+    proxy: CuttingProxy,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lost call has taken the key over; parking the delivery must not make it free."""
+    monkeypatch.setattr("streamatiq.workers.idempotency.UNREACHED_MS", 20)
+    bench = open_bench(proxy.url, redis={"retry_delay": 0.01, "max_retries": 0})
+    ran: list[str] = []
+    asked: list[str] = []
+
+    def ask(event: Note) -> bool:
+        asked.append(event.text)
+        return True
+
+    @bench.on(Note, name="cut", idempotency_key=by_text, on_uncertain=ask)
+    def cut(event: Note) -> None:
+        ran.append(event.text)
+
+    bench.start(threads=1)
+    bench.logs.publish(note("warm"))
+    bench.settled("cut")
+    set_key(bench, client, "cut", "cut this", "r 1-1 gone")
+    proxy.cut_reply(b"cut this")
+    open_bench().logs.publish(note("cut this"))
+    wait_until(lambda: asked)
+    bench.settled("cut")
+    assert proxy.cuts == 1
+    assert (ran, asked) == (["warm"], ["cut this"])
+
+
+class _FollowUp(Middleware):
+    """Enqueues what cannot be enqueued, as a pipeline to a wrong lane would."""
+
+    def after_process_message(self, broker: Any, message: Any, **_: Any) -> None:
+        broker.enqueue(
+            Message(queue_name="q", actor_name="x", args=(), kwargs={}, options={"priority": "?"})
+        )
+
+
+def test_a_handler_that_ran_without_its_follow_up_is_uncertain(
+    open_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamatiq.broker.consumer.UNDECIDED_MS", 20)
+    bench = open_bench(middleware=[_FollowUp()])
+    bench.broker.declare_queue("q")
+    ran: list[str] = []
+
+    @bench.on(Note, name="followed", idempotency_key=by_text, on_uncertain="dead_letter")
+    def followed(event: Note) -> None:
+        ran.append(event.text)
+
+    bench.start()
+    bench.logs.publish(note("a"))
+    bench.settled("followed")
+    assert ran == ["a"]
+    assert [one.cause for one in bench.broker.dead_letters("followed")] == ["uncertain"]
 
 
 def test_a_key_is_a_stream_s(bench: Bench) -> None:
