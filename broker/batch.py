@@ -62,6 +62,18 @@ class Batch(Delivery):
         self.chosen = [one for one in self.members if not one.turned_away]
         self.args = ([one.event for one in self.chosen],)
 
+    def part_with_exceptions(self) -> None:
+        """Of several, those for which something else is to run in place of the handler leave the
+        batch, and come again alone."""
+        if len(self.chosen) == 1:
+            self.instead = self.chosen[0].instead
+            return
+        for one in self.chosen:
+            if one.instead is not None and one.claimed is not None:
+                one.turned_away = True
+                one.claimed = one.claimed._replace(cap=1)
+        self.choose()
+
     @property
     def is_split(self) -> bool:
         """Whether its failure is nobody's yet: it is split until the guilty one is alone."""

@@ -241,7 +241,7 @@ class Committer:
         for source, entry_id, text in outcome.problems:
             if text == "DUPLICATE":
                 self.logger.info(
-                    "%s %s: handled before; its emits were not repeated.",
+                    "%s %s: handled before; nothing of it was repeated.",
                     source.name,
                     entry_id.decode(),
                 )

@@ -13,9 +13,9 @@ from typing import Any
 from dramatiq import Consumer, MessageProxy
 from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
-from dramatiq.middleware import SkipMessage
+from dramatiq.middleware import Interrupt, SkipMessage
 
-from ..errors import BrokerConnectionError, EventDecodeError
+from ..errors import BrokerConnectionError, EventDecodeError, UncertainOutcome
 from ..events import decode_as
 from .batch import Batch
 from .claimed import Claimed
@@ -25,7 +25,8 @@ from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
-from .payloads import appended_ns, decode_data, payload
+from .payloads import appended_ns, decode_data, event_id, payload
+from .reservations import letter_name
 from .settlements import (
     CONFLATED,
     DONE,
@@ -35,6 +36,7 @@ from .settlements import (
     Action,
     BusinessKey,
     DeadLetter,
+    Ended,
     Enqueue,
     HandBack,
     Park,
@@ -331,11 +333,14 @@ def end_unrun(committer: Committer, claimed: Iterable[Claimed], action: Action) 
 def settled_unrun(claimed: Claimed, action: Action) -> Settlement:
     """The end of an entry that nobody has run."""
     event = claimed.event
+    known_id = b""
+    if claimed.source.is_log and isinstance(action, Ended):
+        known_id = event_id(claimed) if event is None else event.id.bytes
     return Settlement(
         claimed.source,
         claimed.consumer,
         claimed.entry_id,
-        b"" if event is None else event.id.bytes,
+        known_id,
         action,
         has_options=claimed.options is not None,
         happened_ns=0 if event is None else event.ts_event,
@@ -387,9 +392,29 @@ def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
 def _business_key(delivery: Delivery, action: Action) -> BusinessKey | None:
     if delivery.reserved is None:
         return None
+    return BusinessKey(
+        *delivery.reserved, name=_letter_name(delivery, action), becomes=_becomes(delivery, action)
+    )
+
+
+def _becomes(delivery: Delivery, action: Action) -> str:
     if delivery.uncertain:
-        return BusinessKey(*delivery.reserved, becomes="u")
-    return BusinessKey(*delivery.reserved, becomes="d" if action is DONE else "f")
+        return "u"
+    if action is DONE:
+        return "d"
+    error = delivery._exception
+    # Interrupted somewhere in the middle, by a time limit for example; or it ended well, and what
+    # should follow it could not be enqueued.
+    if isinstance(error, Interrupt | UncertainOutcome) or (delivery.failure and error is None):
+        return "u"
+    return "f"
+
+
+def _letter_name(delivery: Delivery, action: Action) -> bytes:
+    if delivery.source.is_log:
+        return delivery.entry_id
+    # A message that is requeued, or retried, is another entry.
+    return letter_name(delivery.message_id) if isinstance(action, DeadLetter) else b"-"
 
 
 def _options(delivery: Delivery) -> bytes:

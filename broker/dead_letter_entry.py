@@ -15,7 +15,7 @@ from .digests import digest_without_error
 __all__ = ["CAUSES", "DeadLetterEntry", "letter_from", "place_of"]
 
 #: Every cause that a dead letter may have.
-CAUSES = ("failed", "undecodable", "skipped", "killed_worker")
+CAUSES = ("failed", "undecodable", "skipped", "killed_worker", "uncertain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class DeadLetterEntry:
       entry_id: Its id there.
       data: The payload, byte for byte.
       cause: `undecodable`, `failed` (retries exhausted, or no such actor), `skipped` (refused by a
-        middleware), `killed_worker`.
+        middleware), `killed_worker`, `uncertain` (nobody knows whether what its business key stands
+        for was done).
       error: What was raised, as `Type: text`.
       traceback: The end of its traceback; may be empty.
       attempts: How often it was run.

@@ -17,7 +17,8 @@ class DeadLetterFilter:
     """Picks dead letters; every condition that is given must hold.
 
     Parameters:
-      causes: One of these: `failed`, `undecodable`, `skipped`, `killed_worker`.
+      causes: One of these: `failed`, `undecodable`, `skipped`, `killed_worker`,
+        `uncertain`.
       subjects: Of one of these actors or event types.
       error: Part of the error's text; upper and lower case count as one.
       digests: One of these digests, or beginnings of them.

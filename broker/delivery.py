@@ -12,11 +12,13 @@ enqueues is collected in `messages`, and committed with the settle.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Message, MessageProxy
 
 from ..events import Event
+from .reservations import Reservation
 from .settlements import Action, Emit, Enqueue, Times
 from .sources import Source
 
@@ -78,13 +80,14 @@ class Delivery(MessageProxy):
         self.hold_s = 0.0
         #: How it ends, where that was decided by something else than the handler's outcome.
         self.ending: Action | None = None
-        #: Its business key, and how long that is remembered, ms (0: for ever), once it is reserved
-        #: for this delivery.
-        self.reserved: tuple[str, int] | None = None
         #: When it is not worth handling any more, ns, wall clock; 0: never.
         self.expires_ns = 0
+        #: Its business key, once it is reserved for this delivery, or may be.
+        self.reserved: Reservation | None = None
         #: Whether nobody knows if what its business key stands for was done.
         self.uncertain = False
+        #: What runs in place of the handler; is given a function that runs the handler.
+        self.instead: Callable[[Callable[[], Any]], Any] | None = None
         #: Set where middleware could not enqueue what must follow.
         self.failure: BaseException | None = None
         #: Of the broker that delivers; set when the handler starts.

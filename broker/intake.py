@@ -83,6 +83,7 @@ class Intake:
       batch_size: Entries that one fetch takes at most.
       gatekeeper: Tells what may run; default: everything.
       subscription: How its events are to be run; None for a work queue.
+      window_ms: How long a publish id is kept at least.
       clock_ns: Wall clock, ns.
     """
 
@@ -104,6 +105,7 @@ class Intake:
         end: Callable[[Sequence[Claimed], Ended], None],
         threads: int,
         batch_size: int,
+        window_ms: int,
         gatekeeper: Gatekeeper | None = None,
         subscription: Subscription | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -147,6 +149,7 @@ class Intake:
             interrupt=self.interrupt,
             buffer=self._buffer,
             gatekeeper=gatekeeper,
+            window_ms=window_ms,
             stopping=self._stopping,
             clock_ns=clock_ns,
         )

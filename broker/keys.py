@@ -25,8 +25,8 @@ SUB:suspects                               ZSET    entry id -> its ms: may have 
 SUB:suspect                                STRING  the one of them that runs now
 SUB:passed                                 STRING  since when higher lanes left no room for it, ms
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
-SUB:keys, SUB:keys.old (queue: TAG:keys)   HASH    business key -> "d" done, "r ENTRY" reserved by a
-                                                   run, "u ENTRY" nobody knows whether it was done
+SUB:keys, SUB:keys.old (queue: TAG:keys)   HASH    business key -> "d" done, "r ENTRY RUN" reserved,
+                                                   "u NAME ..." nobody knows whether it was done
 SUB:owner                                  STRING  the consumer that reads this partition in order
 SUB:epoch                                  STRING  how often it had a new owner
 SUB:token                                  STRING  the last fencing token that a handler was given

@@ -66,6 +66,11 @@ class Logs:
         self._checked: set[str] = set()
         self._places: dict[tuple[str, str], Place] = {}
 
+    @property
+    def links(self) -> LinkPool:
+        """Connections for any thread of this process."""
+        return self._links
+
     # -- publish -------------------------------------------------------------------------------
 
     def publish(self, event: Event) -> Receipt:

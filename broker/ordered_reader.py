@@ -10,7 +10,7 @@ handing it back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
@@ -152,8 +152,10 @@ class OrderedReader(Reader):
                 partition.last = block.entries[-1][0]
         return super()._keep(sources, fetched, consumer)
 
-    def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
-        super()._put([with_event(one) for one in claimed], cancellations)
+    def _put(
+        self, claimed: list[Claimed], cancellations: bool, again: Collection[bytes] = ()
+    ) -> None:
+        super()._put([with_event(one) for one in claimed], cancellations, again)
 
     def _take_suspect(self, consumer: str) -> bool:
         owned = list(self._ownership.owned)

@@ -25,7 +25,7 @@ from .dead_letter_entry import DeadLetterEntry
 from .dead_letter_filter import EVERY, DeadLetterFilter
 from .dead_letter_summary import DeadLetterSummary
 from .inspection import subscription_backlog, wait_until_empty
-from .keys import Keys
+from .keys import Keys, SourceKeys
 from .known_queues import KnownQueue
 from .logs import Logs
 from .members import reads_of
@@ -283,6 +283,13 @@ class QueueBroker(Broker):
     def client(self) -> redis.Redis:
         """A redis-py client of the broker's server; close it after use."""
         return self.endpoint.client()
+
+    def lanes_beside(self, source: Source) -> list[SourceKeys]:
+        """The keys of the other lanes of a work queue's lane; none for a log's stream."""
+        if source.is_log:
+            return []
+        lanes = self._work_queue(source.group).sources
+        return [one.keys for one in lanes if one.keys.entries != source.keys.entries]
 
     # -- parts ---------------------------------------------------------------------------------
 

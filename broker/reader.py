@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 
 from dramatiq.logging import get_logger
@@ -25,6 +25,7 @@ from .buffer import PAUSE_S, PAUSED, Buffer
 from .cancelling import without_cancelled
 from .claimed import Claimed
 from .connections import Alarm, Link
+from .done_marks import marked_done
 from .gatekeeping import Gatekeeper
 from .groups import ensure_groups, wake_keys
 from .identity import Identity
@@ -85,6 +86,7 @@ class Reader:
       interrupt: Ends the link's blocking read, from another connection.
       buffer: Where entries go.
       gatekeeper: Tells whether the queue may be read.
+      window_ms: How long a publish id is kept at least.
       stopping: Set when nothing is to be read any more.
       clock_ns: Wall clock, ns.
     """
@@ -109,6 +111,7 @@ class Reader:
         interrupt: Callable[[], None],
         buffer: Buffer,
         gatekeeper: Gatekeeper,
+        window_ms: int,
         stopping: threading.Event,
         clock_ns: Callable[[], int],
     ) -> None:
@@ -133,6 +136,7 @@ class Reader:
         self._buffer = buffer
         self._gatekeeper = gatekeeper
         self._clogged = False
+        self._window_ms = window_ms
         self._stopping = stopping
         self._next_compare = 0.0
         self._suspects = Suspects(in_flight)
@@ -255,9 +259,11 @@ class Reader:
     def _keep(self, sources: Sequence[Source], fetched: Fetched, consumer: str) -> int:
         now_ns = self._clock_ns()
         claimed: list[Claimed] = []
+        again: set[bytes] = set()
         for block in fetched.blocks:
             source = sources[block.source]
             options = block.options or [None] * len(block.entries)
+            again.update(entry_id for entry_id, _ in block.entries if block.options)
             for (entry_id, fields), text in zip(block.entries, options, strict=True):
                 claimed.append(
                     Claimed(source, consumer, entry_id, fields, text, now_ns, block.aged)
@@ -265,11 +271,13 @@ class Reader:
         for message_id in fetched.dropped:
             self.logger.info("%s: message %s was cancelled; dropped.", self.name, message_id)
         if claimed:
-            self._put(claimed, fetched.cancellations)
+            self._put(claimed, fetched.cancellations, again)
         return len(claimed)
 
-    def _put(self, claimed: list[Claimed], cancellations: bool) -> None:
-        """Into the buffer, but for what was cancelled."""
+    def _put(
+        self, claimed: list[Claimed], cancellations: bool, again: Collection[bytes] = ()
+    ) -> None:
+        """Into the buffer, but for what was cancelled or is done."""
         if cancellations and self._delayed is not None:
             claimed, cancelled = without_cancelled(self._link, self._delayed.cancelled, claimed)
             for one in cancelled:
@@ -278,6 +286,7 @@ class Reader:
             if cancelled:
                 self._in_flight.add([one.held for one in cancelled])
                 self._end(cancelled, CANCELLED)
+        claimed = marked_done(self._link, claimed, again, self._window_ms)
         if claimed:
             needless = self._buffer.put(claimed)
             if needless:

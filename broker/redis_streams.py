@@ -26,7 +26,7 @@ from .guard_subjects import claimed_subject, halted_subject, whole_subject
 from .guarded_broker import GuardedBroker
 from .guards import Guards
 from .health import MAX_SILENCE_S, HealthReport
-from .hooks import Found, Hooks
+from .hooks import Found, Hook, Hooks
 from .intake import Intake
 from .outages import Outages
 from .process import ConsumingProcess
@@ -129,49 +129,89 @@ class RedisStreamsBroker(GuardedBroker):
                 )
 
     def _ask_before(self, delivery: Delivery) -> None:
-        """Whether the handler is to run now; of a batch, for which of its events.
+        """Whether the handler is to run now; of a batch, for which of its events. Looks at the
+        deadline and at halts, then asks the hooks `before_delivery`; see `turning_away`.
 
         Raises:
           TurnedAway: It is not.
         """
-        if not isinstance(delivery, Batch):
-            self._ask(delivery)
+        if isinstance(delivery, Batch):
+            self._ask_batch(delivery)
             return
-        for one in delivery.members:
-            with suppress(TurnedAway):  # the member knows
-                self._ask(one)
-        delivery.choose()
-        if not delivery.chosen:
-            delivery.turned_away = True
-            raise TurnedAway(None, "every event of the batch was turned away")
+        self._ask_deadline(delivery)
+        for hook, middleware in self._before_delivery():
+            self._ask(hook, middleware, delivery)
 
-    def _ask(self, delivery: Delivery) -> None:
-        """Looks at the deadline and at halts, then calls the hooks `before_delivery`; see
-        `turning_away`.
-
-        Raises:
-          TurnedAway: The handler does not run now.
-        """
-        if 0 < delivery.expires_ns < time.time_ns():
-            self._turn_away(delivery, TurnedAway(EXPIRED))
+    def _before_delivery(self) -> Found:
         guards = self.guards
         hooks: Found = self._hooks.before("delivery")
         if guards is not None and not guards.quiet:
             hooks = ((_check_halts, guards), *hooks)
-        for hook, middleware in hooks:
-            try:
-                hook(self, delivery)
-            except TurnedAway as away:
-                self._turn_away(delivery, away)
-            except Exception as error:
-                # Whether the handler may run is not known: it does not.
-                self.logger.exception(
-                    "before_delivery of %r failed; %r stays pending and runs again in %d s.",
-                    middleware,
-                    delivery,
-                    UNDECIDED_MS // 1000,
-                )
-                self._turn_away(delivery, TurnedAway(Park(UNDECIDED_MS, b""), str(error)))
+        return hooks
+
+    def _ask_batch(self, batch: Batch) -> None:
+        """Asks for each event; middleware that has a hook `before_batch(broker, deliveries)` is
+        asked for all at once, and returns those that it turns away, how they end, and why.
+
+        Raises:
+          TurnedAway: Every event was turned away.
+        """
+        for one in batch.members:
+            with suppress(TurnedAway):  # the member knows
+                self._ask_deadline(one)
+        for hook, middleware in self._before_delivery():
+            batch.choose()
+            at_once = getattr(middleware, "before_batch", None)
+            if at_once is not None:
+                self._ask_at_once(at_once, middleware, batch)
+                continue
+            for one in batch.chosen:
+                with suppress(TurnedAway):
+                    self._ask(hook, middleware, one)
+        batch.choose()
+        batch.part_with_exceptions()
+        if not batch.chosen:
+            batch.turned_away = True
+            raise TurnedAway(None, "every event of the batch was turned away")
+
+    def _ask_at_once(self, hook: Hook, middleware: object, batch: Batch) -> None:
+        try:
+            refused = list(hook(self, batch.chosen))
+        except Exception as error:
+            self.logger.exception(
+                "before_batch of %r failed; %d events stay pending and run again in %d s.",
+                middleware,
+                len(batch.chosen),
+                UNDECIDED_MS // 1000,
+            )
+            refused = [(one, Park(UNDECIDED_MS, b""), str(error)) for one in batch.chosen]
+        for one, ending, why in refused:
+            with suppress(TurnedAway):
+                self._turn_away(one, TurnedAway(ending, why))
+
+    def _ask_deadline(self, delivery: Delivery) -> None:
+        if 0 < delivery.expires_ns < time.time_ns():
+            self._turn_away(delivery, TurnedAway(EXPIRED))
+
+    def _ask(self, hook: Hook, middleware: object, delivery: Delivery) -> None:
+        """Calls a hook `before_delivery`; see `turning_away`.
+
+        Raises:
+          TurnedAway: The handler does not run now.
+        """
+        try:
+            hook(self, delivery)
+        except TurnedAway as away:
+            self._turn_away(delivery, away)
+        except Exception as error:
+            # Whether the handler may run is not known: it does not.
+            self.logger.exception(
+                "before_delivery of %r failed; %r stays pending and runs again in %d s.",
+                middleware,
+                delivery,
+                UNDECIDED_MS // 1000,
+            )
+            self._turn_away(delivery, TurnedAway(Park(UNDECIDED_MS, b""), str(error)))
 
     def _turn_away(self, delivery: Delivery, away: TurnedAway) -> NoReturn:
         delivery.turned_away = True
@@ -437,6 +477,7 @@ class RedisStreamsBroker(GuardedBroker):
             end=lambda claimed, how: end_unrun(process.committer, claimed, how),
             threads=self._threads,
             batch_size=self.settings.processor.batch_size,
+            window_ms=self._window_ms,
             subscription=subscription,
             gatekeeper=Gatekeeper(
                 process.guards,

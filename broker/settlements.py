@@ -120,6 +120,10 @@ class BusinessKey(NamedTuple):
     key: str
     #: How long it is remembered at least, ms; 0: for ever.
     window_ms: int
+    #: The run that reserved it; see `reservations`.
+    run: str
+    #: By what name its dead letter is known, if nobody knows whether it was done.
+    name: bytes
     #: `d`: done; `f`: free again; `u`: nobody knows whether it was done.
     becomes: str
 
@@ -217,7 +221,7 @@ def _special(one: Settlement, targets: _Targets) -> list[Any]:
     if one.key is None:
         args.append("")
     else:
-        args += (one.key.becomes, one.key.key, one.key.window_ms)
+        args += (one.key.becomes, *one.key[:4])
     args.append(len(one.emits))
     for emit in one.emits:
         args += (targets.log(emit.log), emit.event_id, emit.data)

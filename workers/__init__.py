@@ -12,6 +12,8 @@ from .circuit_breaker import Breaker, CircuitBreaker
 from .command_line import set_broker_for_command_line
 from .defaults import default_broker
 from .emitting import emit
+from .fencing import fencing_token
+from .idempotency import Idempotency
 from .limits import Limits
 from .loader import load_handlers
 from .metrics import LatencyMetrics
@@ -21,12 +23,14 @@ from .publishing import apublish, apublish_many, publish, publish_many
 __all__ = [
     "Breaker",
     "CircuitBreaker",
+    "Idempotency",
     "LatencyMetrics",
     "Limits",
     "apublish",
     "apublish_many",
     "default_broker",
     "emit",
+    "fencing_token",
     "load_handlers",
     "on",
     "publish",

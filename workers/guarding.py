@@ -10,6 +10,7 @@ from dramatiq.middleware import Middleware, TimeLimit
 from ..broker import RedisStreamsBroker
 from ..errors import HandlerDefinitionError
 from .circuit_breaker import CircuitBreaker, check_breaker
+from .idempotency import Idempotency
 from .limits import Limits, check_limiter
 
 __all__ = ["add_guards"]
@@ -39,8 +40,9 @@ def _need(broker: RedisStreamsBroker, kind: type[Limits] | type[CircuitBreaker])
         return
     middleware: Middleware = kind()
     # Hooks that follow a run are called in reverse: ours once the time limit can no longer
-    # interrupt them.
-    if any(isinstance(one, TimeLimit) for one in broker.middleware):
-        broker.add_middleware(middleware, before=TimeLimit)
-    else:
-        broker.add_middleware(middleware)
+    # interrupt them. And what is turned away must not have reserved its business key.
+    for later in (TimeLimit, Idempotency):
+        if any(isinstance(one, later) for one in broker.middleware):
+            broker.add_middleware(middleware, before=later)
+            return
+    broker.add_middleware(middleware)

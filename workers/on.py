@@ -22,6 +22,15 @@ from .declaring import check_classes, check_function, check_subscription
 from .defaults import default_broker
 from .event_loop import EventLoop
 from .guarding import add_guards
+from .idempotency import Idempotency
+from .idempotency_options import (
+    DEFAULT_TTL,
+    OnUncertain,
+    TimeToLive,
+    check_options,
+    done_ms_of,
+    given_options,
+)
 from .running import runner
 
 __all__ = ["on"]
@@ -52,6 +61,9 @@ def on(
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[E], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[E] = ...,
     **options: Any,
 ) -> Callable[[Callable[[E], Any]], Actor[[E], None]]: ...
 @overload
@@ -70,6 +82,9 @@ def on(
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[E | F], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[E | F] = ...,
     **options: Any,
 ) -> Callable[[Callable[[E | F], Any]], Actor[[E | F], None]]: ...
 @overload
@@ -85,6 +100,9 @@ def on(
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
     broker: RedisStreamsBroker | None = ...,
+    idempotency_key: Callable[[Any], str | None] | None = ...,
+    idempotency_ttl_s: TimeToLive = ...,
+    on_uncertain: OnUncertain[Any] = ...,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]: ...
 def on(
@@ -99,6 +117,9 @@ def on(
     valid_for_ms: int | None = None,
     transform: Callable[[Any], Event | None] | None = None,
     broker: RedisStreamsBroker | None = None,
+    idempotency_key: Callable[[Any], str | None] | None = None,
+    idempotency_ttl_s: TimeToLive = DEFAULT_TTL,
+    on_uncertain: OnUncertain[Any] = "rerun",
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]:
     """Makes a function the handler of one or more event types.
@@ -129,6 +150,13 @@ def on(
         place, or None: the event is settled as filtered. It runs in the worker's thread, again with
         each retry; what it raises counts as raised by the handler.
       broker: Default: the global broker; built from the settings where none is set.
+      idempotency_key: The business key of an event; None or '' from it: the event has none. Of the
+        events of one key and stream the handler runs for one only; see `Idempotency`.
+      idempotency_ttl_s: How long done marks and business keys are kept at least, seconds; None: for
+        ever. Default: the settings' `event_bus.idempotency_window`; for ever where the handler
+        takes orders and has an `idempotency_key`.
+      on_uncertain: What happens where nobody knows whether the handler did its work for a business
+        key: `rerun`, `dead_letter`, or a function that asks the outside world; see `Idempotency`.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
         throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...; and
         runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
@@ -141,8 +169,10 @@ def on(
 
     def declare(function: Callable[[Any], Any]) -> Actor[[Any], None]:
         chosen = broker or default_broker()
+        chosen_name = _checked_name(function, name)
+        idempotency = given_options(idempotency_key, idempotency_ttl_s, on_uncertain)
         subscription = Subscription(
-            _checked_name(function, name),
+            chosen_name,
             event_classes,
             start,
             ordered=ordered,
@@ -152,17 +182,22 @@ def on(
             valid_for_ms=valid_for_ms,
             transform=transform,
             runs_when_halted=bool(options.get("runs_when_halted")),
+            done_ms=done_ms_of(chosen_name, event_classes, idempotency),
         )
         check_subscription(subscription)
         check_function(function, subscription)
+        if idempotency:
+            _need_idempotency(chosen)
+            options.update(idempotency)
         add_guards(chosen, subscription.name, options)
         _check_options(chosen, options, subscription.name)
         limit_s = chosen.settings.event_bus.handler_timeout
         if "time_limit" in chosen.actor_options and limit_s is not None:
             options.setdefault("time_limit", int(limit_s * 1000))
         run = runner(function, batch=batch is not None, transform=transform)
-        if inspect.iscoroutinefunction(run):
+        if inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(on_uncertain):
             _need_event_loop(chosen)
+        check_options(subscription.name, options, is_event=True)
         chosen.declare_subscription(subscription)
         declare_actor = dramatiq.actor(
             actor_name=subscription.name,
@@ -193,6 +228,11 @@ def _check_options(broker: RedisStreamsBroker, options: dict[str, Any], name: st
             f"Handler {name!r}: unknown options {', '.join(unknown)}. Known: "
             f"{', '.join(sorted(broker.actor_options))}. Is a middleware missing?"
         )
+
+
+def _need_idempotency(broker: RedisStreamsBroker) -> None:
+    if not any(isinstance(one, Idempotency) for one in broker.middleware):
+        broker.add_middleware(Idempotency())
 
 
 def _need_event_loop(broker: RedisStreamsBroker) -> None:

@@ -25,5 +25,9 @@ end
 -- Stores id, value pairs. At most a few hundred.
 local function window_store(young, pairs_flat, window_ms)
   redis.call('HSET', young, unpack(pairs_flat))
-  if window_ms > 0 and redis.call('PTTL', young) < 0 then redis.call('PEXPIRE', young, 2 * window_ms) end
+  if window_ms <= 0 then
+    redis.call('PERSIST', young) -- it may be from a time when the window was a shorter one
+  elseif redis.call('PTTL', young) < 0 then
+    redis.call('PEXPIRE', young, 2 * window_ms)
+  end
 end

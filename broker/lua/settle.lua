@@ -15,8 +15,10 @@
 --         number c of clear entry ids (whose retry state is dropped), c entry ids,
 --         number s of special operations, and each of these as
 --           kind, entry id, event id,
---           what to do with its business key: '' (it has none), d (it is done), f (free it), u (nobody
---             knows whether it was done); and if it has one: the key, its window, ms (0: for ever)
+--           what to do with its business key: '' (it has none), d (it is done), f (free it, if this
+--             run has it), u (nobody knows whether it was done); and if it has one: the key, its
+--             window, ms (0: for ever), the run that reserved it, and by what name the dead letter is
+--             known from now on; see reserve.lua
 --           number e of emits, each: log target, event id, event
 --           number q of messages, each: queue target, delay ms or -1, member, message
 --           and by kind: E (done, or retried by message)  nothing more
@@ -157,8 +159,8 @@ for g = 1, n_groups do
 
   for _ = 1, tonumber(take()) do
     local kind, entry_id, event_id, key_is = take(), take(), take(), take()
-    local key, key_ms
-    if key_is ~= '' then key, key_ms = take(), tonumber(take()) end
+    local key, key_ms, run, name
+    if key_is ~= '' then key, key_ms, run, name = take(), tonumber(take()), take(), take() end
     local failure
     local duplicate = false
     -- Done before: whatever became of it this time, it is settled and causes nothing.
@@ -217,11 +219,21 @@ for g = 1, n_groups do
       problems[#problems + 1] = {entry_id, failure}
       failed[entry_id] = true
     elseif key and not idle and stood ~= 'd' then
-      if key_is == 'd' and not duplicate then
-        window_store(keys, {key, 'd'}, key_ms)
+      if key_is == 'd' then
+        -- Parked, because it could not be committed: it stays reserved, and so nobody knows.
+        if kind == 'E' then window_store(keys, {key, 'd'}, key_ms) end
       elseif key_is == 'u' then
-        window_store(keys, {key, 'u ' .. entry_id}, key_ms)
-      elseif stood == 'r ' .. entry_id or stood == 'u ' .. entry_id then
+        -- What stays pending keeps its reservation, and so finds out at its next delivery.
+        if kind == 'E' or kind == 'D' then
+          local names = {}
+          for known in string.gmatch(string.match(stood or '', '^u (.*)$') or '', '%S+') do
+            if known ~= name then names[#names + 1] = known end
+          end
+          names[#names + 1] = name
+          local first = math.max(1, #names - 19)
+          window_store(keys, {key, 'u ' .. table.concat(names, ' ', first)}, key_ms)
+        end
+      elseif stood and string.match(stood, '^r %S+ ([^%s?!]+)[?!]?$') == run then
         redis.call('HDEL', keys, key)
         redis.call('HDEL', keys_old, key)
       end

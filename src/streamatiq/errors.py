@@ -31,6 +31,8 @@
     ├── HandlerError
     │   ├── HandlerDefinitionError     @on was used wrongly
     │   ├── BatchFailed                raised by handlers: some events of a batch have failed
+    │   ├── FencedError                the delivery was taken from this run, which must not go on
+    │   ├── UncertainOutcome           nobody knows whether the work of a business key was done
     │   └── HandlerModuleError         a module of handlers cannot be found or imported
     └── IngestError                    a file or mapping that cannot be ingested
 
@@ -60,6 +62,7 @@ __all__ = [
     "EventDecodeError",
     "EventDefinitionError",
     "EventError",
+    "FencedError",
     "HandlerDefinitionError",
     "HandlerError",
     "HandlerModuleError",
@@ -76,6 +79,7 @@ __all__ = [
     "ReadOnlyServer",
     "SchemaVersionError",
     "StreamatiqError",
+    "UncertainOutcome",
     "UnknownEventType",
     "UnsafeServer",
     "UnsupportedServer",
@@ -362,6 +366,27 @@ class BatchFailed(HandlerError):
             self.errors[key] = error
         first = next(iter(self.errors.values()))
         super().__init__(f"{len(self.errors)} events of a batch failed, the first with {first!r}")
+
+
+class FencedError(HandlerError):
+    """The delivery that a handler is running was taken from this process: it was declared dead.
+
+    Nothing that this run still does is committed, and the event runs elsewhere. Let it end the
+    handler.
+    """
+
+    code = "fenced"
+
+
+class UncertainOutcome(HandlerError):
+    """Nobody knows whether what a business key stands for was done.
+
+    The error of dead letters of cause `uncertain`. A handler may raise it where it cannot tell itself,
+    after a call that timed out for example: its business key is not freed then, and `on_uncertain`
+    decides at the next delivery.
+    """
+
+    code = "uncertain_outcome"
 
 
 class HandlerModuleError(HandlerError):

@@ -18,10 +18,12 @@ from streamatiq.broker.calls import Call
 from streamatiq.broker.connections import Link
 from streamatiq.broker.dead_letter_entry import letter_from
 from streamatiq.broker.keys import Keys
+from streamatiq.broker.reservations import Want, next_token, reserve
 from streamatiq.broker.settlements import (
     DONE,
     HAND_BACK,
     Action,
+    BusinessKey,
     DeadLetter,
     Emit,
     Enqueue,
@@ -56,12 +58,14 @@ class Item(NamedTuple):
       action: done, park, park_now, back, dead.
       emits: Numbers of the events that are emitted.
       delays: A message each, with this delay, ms.
+      becomes: What becomes of the business key `a`: d, f, u; or empty for none.
     """
 
     pick: int
     action: str
     emits: tuple[int, ...] = ()
     delays: tuple[int, ...] = ()
+    becomes: str = ""
 
 
 class Given(NamedTuple):
@@ -75,6 +79,10 @@ class Given(NamedTuple):
 
 def _event_id(number: int) -> bytes:
     return b"event-%010d" % number
+
+
+def _name(given: Given) -> bytes:
+    return given.entry_id if given.source.is_log else b"message"
 
 
 class Player:
@@ -155,6 +163,41 @@ class Player:
         self._batch += 0 if repeat and self._batch else 1
         batch = [self._settlement(item) for item in items]
         return self._run(settle("writer", self._batch, HOUR_MS, batch))
+
+    def reserve(self, key: str, picks: Sequence[int], run: str, takes: bool, window_ms: int) -> Any:
+        if not self._given:
+            return None
+        given = [self._given[pick % len(self._given)] for pick in picks]
+        source, consumer = given[0].source, given[0].consumer
+        others = [] if source.is_log else [one.keys for one in self._queue.sources]
+        wants = [Want(key, one.entry_id, run, _name(one), takes) for one in given]
+        reply = self._run(
+            reserve(
+                source.keys,
+                [keys for keys in others if keys is not source.keys],
+                group=source.group,
+                consumer=consumer,
+                window_ms=window_ms,
+                wants=wants,
+            )
+        )
+        if isinstance(reply, list) and reply[0] != b"FENCED":
+            # How long to wait is a matter of milliseconds.
+            return [[outcome, delay > 0, stood] for outcome, delay, stood in reply]
+        return reply
+
+    def token(self, pick: int) -> Any:
+        if not self._given:
+            return None
+        one = self._given[pick % len(self._given)]
+        return self._run(
+            next_token(
+                one.source.keys,
+                group=one.source.group,
+                consumer=one.consumer,
+                entry_id=one.entry_id,
+            )
+        )
 
     def reclaim(self, of_logs: bool, consumer: str, fence: bool, max_deliveries: int) -> Any:
         return [
@@ -296,7 +339,11 @@ class Player:
             b"hash": ("HGETALL", key),
             b"string": ("GET", key),
         }
-        return self._send(*read[kind])
+        content = self._send(*read[kind])
+        if kind == b"hash":
+            # In what order a server tells the fields depends on how it stores them.
+            return sorted(zip(content[::2], content[1::2], strict=True))
+        return content
 
     def _sources(self, of_logs: bool) -> list[Source]:
         return self._logs if of_logs else self._queue.sources
@@ -328,6 +375,7 @@ class Player:
                 for i, delay_ms in enumerate(item.delays)
             ],
             has_options=item.action in ("done", "dead"),
+            key=BusinessKey("a", 0, "run1", _name(given), item.becomes) if item.becomes else None,
         )
 
     @staticmethod

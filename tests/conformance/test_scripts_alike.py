@@ -28,6 +28,7 @@ ITEM = st.builds(
     st.sampled_from(["done", "done", "park", "park_now", "back", "dead"]),
     st.lists(st.integers(0, 5), max_size=2).map(tuple),
     st.lists(DELAY_MS, max_size=2).map(tuple),
+    st.sampled_from(["", "", "", "d", "f", "u"]),
 )
 
 
@@ -54,6 +55,15 @@ def _steps(of_logs: bool) -> st.SearchStrategy[tuple[Any, ...]]:
         fetching,
         settling,
         settling,
+        _step(
+            "reserve",
+            st.sampled_from("ab"),
+            st.lists(st.integers(0, 5), min_size=1, max_size=3),
+            st.sampled_from(["run1", "run2"]),
+            st.booleans(),
+            st.sampled_from([0, HOUR_MS]),
+        ),
+        _step("token", st.integers(0, 20)),
         _step("reclaim", logs, CONSUMER, st.sampled_from([True, False, False]), st.just(3)),
         _step("unfence", logs, CONSUMER),
         _step("requeue", logs, st.integers(1, 3)),
@@ -164,6 +174,39 @@ def test_a_crash_loop_step_by_step(both: Both) -> None:
     ]  # fmt: skip
     begin = [("ensure", True, "0"), ("publish", 0, [1, 2], 0, False)]
     _compare(both, begin, steps)
+
+
+def test_a_business_key_step_by_step(both: Both) -> None:
+    """What random steps seldom reach: every standing, in a log and in a work queue."""
+    for of_logs in (True, False):
+        begin = [("ensure", of_logs, "0")]
+        begin += (
+            [("publish", 0, [1, 2, 3], 0, False)]
+            if of_logs
+            else [("enqueue", [1, 2, 2], -1, False, 0)]
+        )
+        steps = [
+            ("fetch", of_logs, "h:1:a", 3, False),
+            ("reserve", "a", [0, 1], "run1", True, 0),
+            ("token", 0),
+            ("reserve", "a", [0], "run2", True, 0),
+            ("settle", [Item(0, "park_now", becomes="u")], False),
+            ("reserve", "a", [0, 1], "run1", True, 0),
+            ("fetch", of_logs, "h:1:b", 1, False),
+            ("token", 0),
+            ("token", 3),
+            ("settle", [Item(3, "dead", becomes="u")], False),
+            ("reserve", "a", [1], "run2", False, 0),
+            ("requeue", of_logs, 1),
+            ("fetch", of_logs, "h:1:b", 1, False),
+            ("reserve", "a", [4], "run1", False, 0),
+            ("settle", [Item(4, "done", becomes="d")], False),
+            ("reserve", "a", [2], "run1", True, HOUR_MS),
+            ("reclaim", of_logs, "h:1:a", True, 3),
+            ("reserve", "a", [2], "run1", True, HOUR_MS),
+            ("token", 2),
+        ]
+        _compare(both, begin, steps)
 
 
 def test_what_scripts_refuse_is_worded_alike(both: Both) -> None:

@@ -11,7 +11,7 @@ import redis
 from tests.integration.logs.harness import Bench, Echo, Note, note
 from tests.support import wait_until
 
-from streamatiq import Lane
+from streamatiq import Lane, fencing_token
 from streamatiq.broker import keys as module
 
 #: Where a line of the table stands: the pattern of its keys.
@@ -81,13 +81,22 @@ def test_every_key_is_documented_with_its_type(
         if what == "fails":
             raise RuntimeError(what)
 
+    @bench.on(Note, name="keyed", idempotency_key=lambda event: event.text)
+    def keyed(event: Note) -> None:
+        fencing_token()
+
+    @dramatiq.actor(broker=bench.broker, idempotency_key=lambda what: what)
+    def keyed_too(what: str) -> None:
+        fencing_token()
+
     bench.start()
+    keyed_too.send("a")
     bench.logs.publish_many([note("a"), note("once"), note("fails")])
     plain.send("a")
     plain.send("fails")
     plain.send_with_options(args=("later",), delay=3_600_000)
     wait_until(lambda: len(runs) >= 7, what=lambda: f"all runs, had {runs}")
-    bench.settled("typed")
+    bench.settled("typed", "keyed")
     bench.broker.fence("typed", "h:1:gone")
     # A consumer that has died twice with an entry leaves it a suspect; windows that were rotated.
     keys: Any = bench.keys.log("test.note", "0").subscription("typed")

@@ -167,6 +167,7 @@ class Process:
                 end=lambda claimed, how: end_unrun(collected, claimed, how),
                 threads=8,
                 batch_size=100,
+                window_ms=WINDOW_MS,
                 clock_ns=lambda: 1,
             )
             self._consumers[group] = StreamConsumer(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from tests.integration.state_machine.model import FREE, Answered, Due, Entry, SourceState
 
 from streamatiq.broker.settlements import (
-    DONE,
     BatchOutcome,
     DeadLetter,
     Ended,
@@ -147,4 +146,4 @@ class _Group:
 
 
 def _is_plain(one: Settlement) -> bool:
-    return one.action is DONE and not one.emits and not one.messages
+    return isinstance(one.action, Ended) and not one.emits and not one.messages

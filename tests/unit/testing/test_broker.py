@@ -54,6 +54,35 @@ def no_global(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dramatiq.broker, "global_broker", None)
 
 
+def test_business_keys_and_fencing_tokens(broker: TestBroker) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @on(Asked, name="once", idempotency_key=lambda event: event.text, idempotency_ttl_s=60)
+    def once(event: Asked) -> None:
+        seen.append((event.text, streamatiq.fencing_token()))
+
+    broker.publish(*asked("a", "a"))
+    broker.run_until_idle()
+    broker.twin.advance(121)
+    broker.publish(*asked("a"))
+    broker.run_until_idle()
+    assert [text for text, _ in seen] == ["a", "a"]
+    assert [token for _, token in seen] == [1, 2]
+
+
+def test_a_business_key_that_a_dead_process_has_left(broker: TestBroker) -> None:
+    @on(Asked, name="once", idempotency_key=lambda event: "k", on_uncertain="dead_letter")
+    def once(event: Asked) -> None:
+        raise AssertionError("it must not run")
+
+    (receipt,) = broker.publish(*asked("a"))
+    keys = broker.keys.log("testing.asked", receipt.part).subscription("once")
+    with broker.client() as client:
+        client.hset(keys.keys, "k", f"r {receipt.entry_id} gone")
+    broker.run_until_idle()
+    assert [letter.cause for letter in broker.dead_letters("once")] == ["uncertain"]
+
+
 def test_handlers_run_until_nothing_is_left(broker: TestBroker) -> None:
     seen: list[str] = []
 
