@@ -450,6 +450,37 @@ def test_who_can_ask_asks_also_after_a_reply_was_lost_for_good(
     assert (ran, asked) == (["warm"], ["cut this"])
 
 
+class _Fences(Middleware):
+    """Declares the process dead that is about to run its first delivery."""
+
+    def __init__(self) -> None:
+        self.fenced: list[str] = []
+
+    def before_delivery(self, broker: Any, delivery: Any) -> None:
+        if not self.fenced:
+            self.fenced.append(delivery.consumer)
+            broker.fence(delivery.queue_name, delivery.consumer)
+
+
+def test_a_fenced_process_does_not_run_the_handler(open_bench: Callable[..., Bench]) -> None:
+    fences = _Fences()
+    bench = open_bench(middleware=[fences])
+    ran: list[str] = []
+
+    @bench.on(Note, name="fenced", idempotency_key=by_text, on_uncertain="dead_letter")
+    def fenced(event: Note) -> None:
+        delivery = current_delivery.get()
+        assert delivery is not None
+        ran.append(delivery.consumer)
+
+    bench.start(threads=1)
+    bench.logs.publish(note("a"))
+    bench.settled("fenced", timeout_s=20)
+    assert len(ran) == 1
+    assert ran != fences.fenced
+    assert list(bench.broker.dead_letters("fenced")) == []
+
+
 class _FollowUp(Middleware):
     """Enqueues what cannot be enqueued, as a pipeline to a wrong lane would."""
 
