@@ -139,6 +139,7 @@ class StreamConsumer(Consumer):
             )
         )
         delivery.settled = True
+        delivery.outcome = action.outcome
         self._intake.release()
         current_delivery.set(None)
 

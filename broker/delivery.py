@@ -81,6 +81,8 @@ class Delivery(MessageProxy):
         self.reserved: tuple[str, int] | None = None
         #: Whether nobody knows if what its business key stands for was done.
         self.uncertain = False
+        #: What the audit calls its end, once it is settled.
+        self.outcome = ""
         #: Set where middleware could not enqueue what must follow.
         self.failure: BaseException | None = None
         #: Of the broker that delivers; set when the handler starts.

@@ -15,9 +15,11 @@ from .loader import load_handlers
 from .metrics import LatencyMetrics
 from .on import on
 from .publishing import apublish, apublish_many, publish, publish_many
+from .tracing import Tracing
 
 __all__ = [
     "LatencyMetrics",
+    "Tracing",
     "apublish",
     "apublish_many",
     "default_broker",

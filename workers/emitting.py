@@ -58,6 +58,8 @@ def _collect_one(delivery: Delivery, event: object) -> None:
     derived = emit_id(cause.id, delivery.queue_name, len(delivery.emits))
     logs = delivery.logs
     logs.check_layout(type(event))
+    if logs.carrier is not None:
+        event = logs.carrier.carrying(event)
     delivery.emits.append(Emit(*logs.prepared(event.caused_by(cause, event_id=derived))))
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .workers import (
         LatencyMetrics,
+        Tracing,
         apublish,
         apublish_many,
         default_broker,
@@ -97,6 +98,7 @@ __all__ = [
     "SignalEvent",
     "StreamatiqError",
     "TimeInForce",
+    "Tracing",
     "Trade",
     "apublish",
     "apublish_many",
