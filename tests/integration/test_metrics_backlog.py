@@ -15,6 +15,7 @@ from tests.integration.test_metrics import Scrape
 from tests.support import wait_until
 
 from streamatiq import LatencyMetrics
+from streamatiq.broker import waiting_work
 from streamatiq.broker.connections import Link
 from streamatiq.broker.waiting_work import Look, StreamWork, look_at_work
 from streamatiq.testing import TestBroker
@@ -27,6 +28,7 @@ BLOCKED: dict[str, Any] = {"min_backoff": 60_000, "max_backoff": 60_000}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("STREAMATIQ_METRICS_DIR", raising=False)
     monkeypatch.setattr(metric_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(waiting_work, "A_QUEUE", 1e6)  # idle ones are looked at as often
     return tmp_path
 
 
@@ -218,7 +220,8 @@ def test_the_twin_is_looked_at_as_the_server_is() -> None:
     assert [count for _, count in look.dead.values()] == [1]
 
 
-def test_idle_queues_are_looked_at_less_often() -> None:
+def test_idle_queues_are_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_work, "A_QUEUE", 0.4)
     source: Any = object()
     idle = Look(streams=[StreamWork(source)], queues=2, commands=40)
     assert idle.pause_s(5) == 50
