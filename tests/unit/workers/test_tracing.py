@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tests.integration.logs.harness import Note, note
 
@@ -33,7 +34,7 @@ A, B = "a" * 32, "b" * 16
 LOGS = Logs(KEYS, LinkPool(Endpoint("redis://nowhere"), RetryPolicy()), window_ms=1)
 
 exporter = InMemorySpanExporter()
-provider = TracerProvider()
+provider = TracerProvider(sampler=ALWAYS_ON)
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 spans = Spans("1", provider)
 oracle = TraceContextTextMapPropagator()
