@@ -17,9 +17,10 @@ from tests.support import wait_until
 from streamatiq import LatencyMetrics
 from streamatiq.broker import waiting_work
 from streamatiq.broker.connections import Link
+from streamatiq.broker.keys import Keys
 from streamatiq.broker.waiting_work import Look, StreamWork, look_at_work
 from streamatiq.testing import TestBroker
-from streamatiq.workers import metric_folder
+from streamatiq.workers import metric_backlog, metric_folder
 
 BLOCKED: dict[str, Any] = {"min_backoff": 60_000, "max_backoff": 60_000}
 
@@ -127,8 +128,17 @@ def test_what_nobody_reads_any_more_is_shown(open_bench: Callable[..., Bench]) -
     assert len([labels for labels in shown(found, "lag") if labels[0] == "old"]) == 4
 
 
-def test_one_process_exports_and_another_takes_over(open_bench: Callable[..., Bench]) -> None:
-    """Two brokers, as two processes with a folder each would be."""
+def test_one_process_exports_and_another_takes_over(
+    open_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two brokers, as two processes would be."""
+    links: list[Link] = []
+
+    def counted(link: Link, keys: Keys) -> Look:
+        links.append(link)
+        return look_at_work(link, keys)
+
+    monkeypatch.setattr(metric_backlog, "look_at_work", counted)
     first, second = open_bench(), open_bench()
     for bench in (first, second):
         bench.on(Note, name="sub", start="earliest")(lambda event: None)
@@ -137,6 +147,9 @@ def test_one_process_exports_and_another_takes_over(open_bench: Callable[..., Be
     assert not second.broker.leads
     files = lambda: list(Path(metric_folder.metrics_folder()).glob("gauge_livemostrecent_*"))  # noqa: E731
     (before,) = wait_until(files)
+    links.clear()
+    wait_until(lambda: len(links) > 30)
+    assert len({id(link) for link in links}) == 1
     first.stop()
     wait_until(lambda: second.broker.leads, 20)
     wait_until(lambda: (now := files()) and before not in now)
