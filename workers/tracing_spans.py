@@ -85,8 +85,8 @@ class Spans:
     def __init__(self, version: str, provider: trace.TracerProvider | None) -> None:
         self._provider = provider
         self._tracer = trace.get_tracer("streamatiq", version, provider, _SCHEMA)
-        #: Grows with the sources of this process. Setting an item is atomic.
-        self._starts: dict[Source, _Start] = {}
+        #: By server, group and name of the source. Setting an item is atomic.
+        self._starts: dict[tuple[str, str, str], _Start] = {}
         self._servers: dict[str, Attributes] = {}
 
     # -- handling ------------------------------------------------------------------------------
@@ -99,7 +99,8 @@ class Spans:
           deliveries: What it is given: one, or a batch of one source.
         """
         first = deliveries[0]
-        start = self._starts.get(first.source) or self._start(server, first.source)
+        at = (server, first.source.group, first.source.name)
+        start = self._starts.get(at) or self._start(server, first.source)
         links, context = self._origins(deliveries)
         attributes = start.attributes
         if len(deliveries) > 1:
@@ -149,7 +150,7 @@ class Spans:
     def _start(self, server: str, source: Source) -> _Start:
         cls = source.event_class
         destination = source.group if cls is None else cls.event_type
-        start = self._starts[source] = _Start(
+        start = self._starts[server, source.group, source.name] = _Start(
             f"process {destination}",
             {
                 **self._about_server(server),
