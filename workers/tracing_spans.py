@@ -9,13 +9,12 @@
 
 What a sampler may ask for is given when a span begins; everything else only where it is recorded.
 
-The only module that imports OpenTelemetry.
+This module and `trace_context` are the only ones that import OpenTelemetry.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Token
 from typing import Any, NamedTuple
@@ -33,13 +32,12 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    TraceFlags,
-    TraceState,
 )
 
 from ..broker import Delivery, Logs
 from ..broker.sources import Source
 from ..events import Event
+from .trace_context import extracted, headers_of
 
 __all__ = ["OPTION", "Run", "Spans"]
 
@@ -50,12 +48,6 @@ _NO_ERRORS = (SkipMessage, Retry, RateLimitExceeded)
 _SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
 #: No parent: not what happens to be the present span of a worker's thread either.
 _NOTHING = Context()
-
-#: Characters; what is longer is nobody's.
-MAX_TRACEPARENT, MAX_TRACESTATE = 512, 8192
-_TRACEPARENT = re.compile(
-    r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
-)
 
 Attributes = dict[str, Any]
 
@@ -169,7 +161,7 @@ class Spans:
     def sending(self, logs: Logs, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         """Around one publish; gives its events with a trace context each."""
         known = [event for event in events if isinstance(event, Event)]
-        origins = {id(event): _extracted(event.trace) for event in known if event.trace is not None}
+        origins = {id(event): extracted(event.trace) for event in known if event.trace is not None}
         links = [Link(origin) for origin in origins.values() if origin is not None]
         types = sorted({event.event_type for event in known})
         attributes = {
@@ -187,7 +179,7 @@ class Spans:
             part = logs.part_of(known[0])
             span.set_attribute("messaging.destination.partition.id", part)
             span.set_attributes(_about_event(known[0]))
-        headers = _headers(span)
+        headers = headers_of(span)
         token = attach(trace.set_span_in_context(span))
         try:
             yield [_with_trace(event, headers) for event in events]
@@ -217,14 +209,14 @@ class Spans:
             span.set_attribute("messaging.message.id", message.message_id)
             span.set_attribute("streamatiq.actor", message.actor_name)
         span.end()
-        if headers := _headers(span):
+        if headers := headers_of(span):
             message.options[OPTION] = headers
 
     def present(self, event: Event) -> Event:
         """`event` with the context of the present span, where it has none."""
         if event.trace is not None:
             return event
-        return _with_trace(event, _headers(trace.get_current_span()))
+        return _with_trace(event, headers_of(trace.get_current_span()))
 
     def flush(self, timeout_ms: int) -> None:
         """Lets ended spans be exported, for `timeout_ms` at most."""
@@ -254,43 +246,7 @@ def _address(url: str) -> Attributes:
 
 def _origin(delivery: Delivery) -> SpanContext | None:
     event = delivery.event
-    return _extracted(delivery.options.get(OPTION) if event is None else event.trace)
-
-
-def _extracted(carrier: object) -> SpanContext | None:
-    """The span that a trace context names; None where there is none, or an invalid one.
-
-    As OpenTelemetry's own propagator, at a third of its cost: this is paid by every delivery.
-    """
-    if not isinstance(carrier, Mapping):
-        return None
-    text, state = carrier.get("traceparent"), carrier.get("tracestate")
-    if not isinstance(text, str) or len(text) > MAX_TRACEPARENT:
-        return None
-    found = _TRACEPARENT.fullmatch(text)
-    if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
-        return None
-    usable = isinstance(state, str) and 0 < len(state) <= MAX_TRACESTATE
-    context = SpanContext(
-        int(found[2], 16),
-        int(found[3], 16),
-        True,
-        TraceFlags(int(found[4], 16)),
-        TraceState.from_header([str(state)]) if usable else None,
-    )
-    return context if context.is_valid else None
-
-
-def _headers(span: Span) -> dict[str, str]:
-    """The trace context that names a span; empty if it has none."""
-    context = span.get_span_context()
-    if not context.is_valid:
-        return {}
-    named = f"{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-    headers = {"traceparent": f"00-{named}"}
-    if context.trace_state:
-        headers["tracestate"] = context.trace_state.to_header()
-    return headers
+    return extracted(delivery.options.get(OPTION) if event is None else event.trace)
 
 
 def _with_trace(event: Event, headers: dict[str, str]) -> Event:
