@@ -223,6 +223,8 @@ class StreamConsumer(Consumer):
                 failed = failed and not one.turned_away
                 self._settle(one, _given_up(one) if failed else self._outcome(one))
         batch.settled = True
+        ends = {one.outcome for one in batch.chosen if one.outcome}
+        batch.outcome = ends.pop() if len(ends) == 1 else "mixed"
         current_delivery.set(None)
 
     def _settle(self, delivery: Delivery, action: Action | None) -> None:
@@ -251,6 +253,7 @@ class StreamConsumer(Consumer):
             )
         )
         delivery.settled = True
+        delivery.outcome = action.outcome
         _release(self._intake, claimed, returns=isinstance(action, Park | HandBack))
         current_delivery.set(None)
 

@@ -88,6 +88,8 @@ class Delivery(MessageProxy):
         self.uncertain = False
         #: What runs in place of the handler; is given a function that runs the handler.
         self.instead: Callable[[Callable[[], Any]], Any] | None = None
+        #: What the audit calls its end, once it is settled.
+        self.outcome = ""
         #: Set where middleware could not enqueue what must follow.
         self.failure: BaseException | None = None
         #: Of the broker that delivers; set when the handler starts.

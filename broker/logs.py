@@ -21,6 +21,7 @@ from . import scripts
 from .async_links import AsyncLink, AsyncLinks
 from .backpressure import Backpressure, unlimited
 from .calls import Call
+from .carrying import Carrier
 from .connections import Link, LinkPool
 from .faults import translated
 from .keys import Keys, LogKeys
@@ -62,6 +63,8 @@ class Logs:
         self._window_ms = window_ms
         self._pressure = pressure
         self._clock_ns = clock_ns
+        #: Asked by every publish and emit, if there is one.
+        self.carrier: Carrier | None = None
         #: Types whose layout was compared with the server's. Adding to a set is atomic.
         self._checked: set[str] = set()
         self._places: dict[tuple[str, str], Place] = {}
@@ -70,6 +73,11 @@ class Logs:
     def links(self) -> LinkPool:
         """Connections for any thread of this process."""
         return self._links
+
+    @property
+    def server(self) -> str:
+        """The server's URL as it may be shown."""
+        return self._links.endpoint.shown
 
     # -- publish -------------------------------------------------------------------------------
 
@@ -88,6 +96,12 @@ class Logs:
             harmless, even if this call was done and only its reply lost.
           BrokerError: The server refused it (OutOfMemory, ReadOnlyServer, ...). Not stored.
         """
+        if self.carrier is not None:
+            with self.carrier.publishing(self, (event,)) as (carried,):
+                return self._publish(carried)
+        return self._publish(event)
+
+    def _publish(self, event: Event) -> Receipt:
         place, event_id, data = self._prepared(event)
         self.check_layout(type(event))
         call = scripts.publish(
@@ -100,7 +114,7 @@ class Logs:
         (appended,) = self._links.call(lambda link: link.run(call))
         if appended.full is None:
             return place.receipt(appended)
-        return self.publish_many((event,))[0]
+        return self._publish_many((event,))[0]
 
     def publish_many(self, events: Sequence[Event]) -> list[Receipt]:
         """Appends events in few round trips; the receipts are in the order of `events`.
@@ -112,6 +126,12 @@ class Logs:
         Raises:
           As `publish`. BacklogFull says which events are stored, and which are left.
         """
+        if self.carrier is not None:
+            with self.carrier.publishing(self, events) as carried:
+                return self._publish_many(carried)
+        return self._publish_many(events)
+
+    def _publish_many(self, events: Sequence[Event]) -> list[Receipt]:
         outgoing = self._outgoing(events)
         for cls in self._unchecked(events):
             self.check_layout(cls)
@@ -124,10 +144,19 @@ class Logs:
 
     async def apublish(self, event: Event) -> Receipt:
         """`publish` for a coroutine."""
-        return (await self.apublish_many((event,)))[0]
+        if self.carrier is not None:
+            with self.carrier.publishing(self, (event,)) as carried:
+                return (await self._apublish_many(carried))[0]
+        return (await self._apublish_many((event,)))[0]
 
     async def apublish_many(self, events: Sequence[Event]) -> list[Receipt]:
         """`publish_many` for a coroutine; its connections belong to the running event loop."""
+        if self.carrier is not None:
+            with self.carrier.publishing(self, events) as carried:
+                return await self._apublish_many(carried)
+        return await self._apublish_many(events)
+
+    async def _apublish_many(self, events: Sequence[Event]) -> list[Receipt]:
         outgoing = self._outgoing(events)
         for cls in self._unchecked(events):
             call = self._layout_call(cls)

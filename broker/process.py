@@ -169,6 +169,12 @@ class ConsumingProcess:
             problems.append(Problem(health.shown, "", None, what, "Restart it."))
         return HealthReport([health], problems)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process had the lease by which dead ones are found, at its last heartbeat;
+        False while its heartbeat has no connection."""
+        return self._reclaimer.leading
+
     def outages(self) -> list[tuple[str, Outages]]:
         """Of each connection that is kept open, by what it is for."""
         intakes = [("intake", intake.outages) for intake in self._all().values()]

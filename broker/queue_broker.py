@@ -19,6 +19,7 @@ from dramatiq.middleware import Middleware
 from ..errors import HandlerDefinitionError
 from ..settings import Settings
 from .backpressure import Backpressure
+from .carrying import Carrier
 from .connections import Endpoint, LinkPool, RetryPolicy
 from .dead_letter_admin import DeadLetters, OnOutcome
 from .dead_letter_entry import DeadLetterEntry
@@ -49,10 +50,7 @@ class QueueBroker(Broker):
         namespace: str | None,
         settings: Settings | None,
     ) -> None:
-        super().__init__(middleware)
-        self.logger = get_logger(__name__, type(self))
         self.settings = settings or Settings.load()
-        self.queues: set[str] = set()
         self.keys = Keys(namespace or self.settings.namespace)
         self.endpoint = Endpoint(self.settings.redis.url if url is None else url)
         self._retry = RetryPolicy(
@@ -72,6 +70,21 @@ class QueueBroker(Broker):
         self._dead_letters = DeadLetters(
             self._links, self.keys, lambda name: reads_of(self._sources(name))
         )
+        super().__init__(middleware)  # adds the middleware, some of which asks for the logs
+        self.logger = get_logger(__name__, type(self))
+        self.queues: set[str] = set()
+
+    def add_middleware(
+        self,
+        middleware: Middleware,
+        *,
+        before: type[Middleware] | None = None,
+        after: type[Middleware] | None = None,
+    ) -> None:
+        """As Dramatiq's. Of several that derive from `Carrier` the last one is asked."""
+        super().add_middleware(middleware, before=before, after=after)
+        if isinstance(middleware, Carrier):
+            self.logs.carrier = middleware
 
     # -- declaring -----------------------------------------------------------------------------
 

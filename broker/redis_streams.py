@@ -439,6 +439,13 @@ class RedisStreamsBroker(GuardedBroker):
             return HealthReport([], [])
         return process.health(max_silence_s=max_silence_s, max_running_s=max_running_s)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that looks for dead ones in its namespace, as far as it
+        knows: for what one process is to do for all. For a moment two may say so. Thread-safe."""
+        process = self._process
+        return process is not None and process.pid == os.getpid() and process.leads
+
     def outages(self) -> list[tuple[str, Outages]]:
         """How often this process lost its connections, and found them again.
 

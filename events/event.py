@@ -159,6 +159,14 @@ class Event(Record):
         """
         return self._with({"ts_published": ts_published})
 
+    def traced(self, trace: dict[str, str]) -> Self:
+        """Return a copy with a trace context; nothing is validated again.
+
+        Parameters:
+          trace: `traceparent`, and `tracestate` if there is one.
+        """
+        return self._with({"trace": trace})
+
     def caused_by(self, cause: Event, *, event_id: UUID) -> Self:
         """Return a copy as the effect of another event; nothing is validated again.
 

@@ -19,6 +19,7 @@ from .loader import load_handlers
 from .metrics import LatencyMetrics
 from .on import on
 from .publishing import apublish, apublish_many, publish, publish_many
+from .tracing import Tracing
 
 __all__ = [
     "Breaker",
@@ -26,6 +27,7 @@ __all__ = [
     "Idempotency",
     "LatencyMetrics",
     "Limits",
+    "Tracing",
     "apublish",
     "apublish_many",
     "default_broker",

@@ -66,6 +66,8 @@ def _collect_one(delivery: Delivery, event: object, wanted: Event | None) -> Non
     derived = emit_id(cause.id, delivery.queue_name, len(delivery.emits))
     logs = delivery.logs
     logs.check_layout(type(event))
+    if logs.carrier is not None:
+        event = logs.carrier.carrying(event)
     delivery.emits.append(Emit(*logs.prepared(event.caused_by(cause, event_id=derived))))
 
 

@@ -43,13 +43,9 @@ STAGES = (
     "started_to_done",
     "done_to_settled",
 )
-#: Values of the label `outcome`; others are counted as `other`.
-OUTCOMES = frozenset(
-    {
-        *("done", "retried", "parked", "dead_lettered", "handed_back", "cancelled"),
-        *("duplicate", "fenced", "gone", "refused", "expired", "conflated", "skipped"),
-    }
-)
+#: Values of the label `outcome`, of one queue and type; more are counted as `other`. They are names
+#: in the code (`Action.outcome`), so there are few.
+MAX_OUTCOMES = 32
 #: Those that are there, as 0, before they happen: so that the first one is an increase.
 _EXPECTED = ("done", "retried", "parked", "dead_lettered")
 #: What the server says of an entry that did not go as asked.
@@ -88,9 +84,10 @@ class _Source:
         self.emitted: dict[str, int] = {}
 
     def outcome(self, name: str) -> int:
-        name = name if name in OUTCOMES else OTHER
         place = self.outcomes.get(name)
         if place is None:
+            if len(self.outcomes) >= MAX_OUTCOMES:
+                name = OTHER
             place = self.outcomes[name] = self.series.counter(
                 "streamatiq_deliveries",
                 "Deliveries by how they ended.",

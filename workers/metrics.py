@@ -19,6 +19,7 @@ from dramatiq.middleware import Middleware
 
 from ..broker import RedisStreamsBroker
 from ..broker.settlements import BatchOutcome, Settlement
+from .metric_backlog import BacklogGauges
 from .metric_files import MetricFile
 from .metric_folder import metrics_folder, prepare_folder
 from .metric_gauges import Gauges
@@ -41,28 +42,39 @@ class LatencyMetrics(Middleware):
 
     Each settled delivery is counted once, in the moment in which its process learns that it is
     settled; a process that is killed keeps what it has counted. Nothing is opened before a worker
-    boots, and the server (of Redis) is asked nothing.
+    boots. One process of the namespace (the one that looks for dead ones) asks the server what
+    waits there, for all; the others ask it nothing.
 
     Parameters:
       max_series: Pairs of queue and event type that get labels of their own; the others are counted
         under `other`. Each takes about 200 series.
       every_s: Seconds between two looks at what is in flight, connections, CPU and memory.
+      backlog_every_s: Seconds between two looks at what waits on the server, at least; None: there
+        are none.
 
     Raises:
       ConfigurationError: STREAMATIQ_METRICS_PORT is no port.
     """
 
-    def __init__(self, *, max_series: int = 200, every_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        max_series: int = 200,
+        every_s: float = 1.0,
+        backlog_every_s: float | None = 5.0,
+    ) -> None:
         self.logger = get_logger(__name__, type(self))
         address()  # here a mistake in it is seen best
         self._max_series = max_series
         self._every_s = every_s
+        self._backlog_every_s = backlog_every_s
         self._lock = threading.Lock()  # guards what follows
         self._pid = 0
         self._series: Series | None = None
         self._counters: MetricFile | None = None
         self._folder: Path | None = None
         self._gauges: Gauges | None = None
+        self._backlog: BacklogGauges | None = None
         #: Booted and not shut down: a process may run several.
         self._workers = 0
 
@@ -104,6 +116,9 @@ class LatencyMetrics(Middleware):
             if self._workers == 0 and self._gauges is not None:
                 self._gauges.close()
                 self._gauges = None
+            if self._workers == 0 and self._backlog is not None:
+                self._backlog.close()
+                self._backlog = None
 
     def after_settle(
         self, broker: Broker, batch: Sequence[Settlement], outcome: BatchOutcome, at_ns: int
@@ -114,7 +129,7 @@ class LatencyMetrics(Middleware):
 
     def _begin(self, broker: RedisStreamsBroker) -> None:
         if self._pid != os.getpid():  # also after a fork
-            self._series = self._counters = self._gauges = None
+            self._series = self._counters = self._gauges = self._backlog = None
             self._workers = 0
             self._pid = os.getpid()
         self._workers += 1
@@ -127,3 +142,8 @@ class LatencyMetrics(Middleware):
         if self._gauges is None:
             assert self._folder is not None
             self._gauges = Gauges(broker, self._folder, self._counters, every_s=self._every_s)
+        if self._backlog is None and self._backlog_every_s is not None:
+            assert self._folder is not None
+            self._backlog = BacklogGauges(
+                broker, self._folder, limit=self._max_series, every_s=self._backlog_every_s
+            )

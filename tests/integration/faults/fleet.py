@@ -48,7 +48,7 @@ _HANDLERS = """
 import ctypes, json, os, signal, time
 from importlib import import_module
 import dramatiq
-from streamatiq import Event, Partitioned, default_broker, on
+from streamatiq import Event, LatencyMetrics, Partitioned, default_broker, on
 
 for name, value in json.loads(os.environ.get("FLEET_CONSTANTS", "{}")).items():
     module, _, constant = name.rpartition(".")
@@ -57,6 +57,9 @@ for name, value in json.loads(os.environ.get("FLEET_CONSTANTS", "{}")).items():
     setattr(module, constant, value)
 
 default_broker()
+if "FLEET_METRICS" in os.environ:
+    every_s = float(os.environ["FLEET_METRICS"])
+    default_broker().add_middleware(LatencyMetrics(backlog_every_s=every_s))
 
 class Cause(Event, type="fault.cause", log=Partitioned(1)):
     number: int = 0

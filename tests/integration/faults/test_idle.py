@@ -25,6 +25,8 @@ SHORT = {
     "arrivals.BLOCK_MS": 500,
     "reader.BLOCK_MS": 400,
     "reader.COMPARE_S": 3.0,
+    "waiting_work.A_QUEUE": 8.0,
+    "waiting_work.LONGEST_S": 3.0,
 }
 
 
@@ -33,6 +35,7 @@ def _commands(client: redis.Redis) -> int:
     return sum(one["calls"] for name, one in stats.items() if name != "cmdstat_info")
 
 
+@pytest.mark.parametrize("metrics", [False, True], ids=["plain", "metrics"])
 @pytest.mark.parametrize(
     ("constants", "faster", "lasts_s"),
     [
@@ -47,12 +50,14 @@ def test_idle_processes_ask_little(
     constants: dict[str, float],
     faster: int,
     lasts_s: float,
+    metrics: bool,
 ) -> None:
     fleet = private_fleet
     processes = 2
+    env = {"FLEET_METRICS": str(5.0 / faster), "STREAMATIQ_METRICS_PORT": "0"} if metrics else {}
     with ExitStack() as stack:
         for _ in range(processes):
-            stack.enter_context(fleet.workers(constants=constants))
+            stack.enter_context(fleet.workers(constants=constants, env=env))
         fleet.publish(range(10))
         fleet.wait_for(range(10))
         lives = fleet.broker.keys.members.alive
@@ -64,6 +69,7 @@ def test_idle_processes_ask_little(
     a_second = asked / passed_s / faster
     figures.append(
         f"{processes} idle processes of 2 queues each: {a_second:.2f} commands/s in all"
-        f" ({'a minute' if faster == 1 else 'intervals a twentieth'})"
+        f" ({'a minute' if faster == 1 else 'intervals a twentieth'}"
+        f"{', one exports what waits' if metrics else ''})"
     )
     assert a_second <= processes * (PROCESS + 2 * QUEUE)

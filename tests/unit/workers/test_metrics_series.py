@@ -12,14 +12,17 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.logs.harness import Note, Vault
 
+from streamatiq.broker import settlements
 from streamatiq.broker.keys import Keys
 from streamatiq.broker.settlements import (
     CANCELLED,
     DONE,
     HAND_BACK,
     BatchOutcome,
+    DeadLetter,
     Emit,
     Ended,
+    HandBack,
     Park,
     Problem,
     Settlement,
@@ -29,7 +32,7 @@ from streamatiq.broker.sources import AuditLevel, Source
 from streamatiq.broker.subscriptions import Subscription
 from streamatiq.broker.work_queues import WorkQueue
 from streamatiq.workers.metric_files import MetricFile
-from streamatiq.workers.metric_series import BOUNDS_S, STAGES, Series
+from streamatiq.workers.metric_series import _PROBLEMS, BOUNDS_S, STAGES, Series
 from streamatiq.workers.metric_server import scrape
 
 KEYS = Keys("space:1")
@@ -193,11 +196,32 @@ def test_each_delivery_has_one_outcome(metrics: Metrics) -> None:
         "refused": 1,
         "parked": 1,
         "expired": 1,
-        "other": 1,
+        "of tomorrow": 1,
     }
     assert metrics.stages()["started_to_done"] == 5
     assert metrics.values("streamatiq_settled_elsewhere_total") == {("sub", "test.note"): 1}
     assert metrics.values("streamatiq_settle_batches_total") == {(): 1}
+
+
+def test_names_of_outcomes_are_bounded(metrics: Metrics) -> None:
+    metrics.observe(*(_settled(n, action=Ended(f"end {n}")) for n in range(50)))
+    found = _outcomes(metrics)
+    assert sum(found.values()) == 50
+    assert len(found) < 40
+    assert found["other"] == 50 - (len(found) - 1)
+
+
+def test_every_outcome_is_documented() -> None:
+    """Those of the broker's own settlements, and what the server says instead."""
+    actions = [one for one in vars(settlements).values() if isinstance(one, Ended | HandBack)]
+    names = {one.outcome for one in actions}
+    names |= {Park(0, b"").outcome, DeadLetter(()).outcome, *_PROBLEMS.values()}
+    assert {"done", "duplicate", "conflated", "expired", "filtered", "parked"} <= names
+    text = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
+    listed = text.partition("### Outcomes")[2].partition("## ")[0]
+    assert [
+        name for name in sorted({*names, "fenced", "refused"}) if f"`{name}`" not in listed
+    ] == []
 
 
 def test_what_a_fenced_consumer_did_is_not_timed(metrics: Metrics) -> None:
