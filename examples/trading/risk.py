@@ -24,8 +24,7 @@ __all__ = ["LIMITS", "check_risk", "keep_position", "kill", "size_of"]
 LIMITS = Limits(order=Decimal(10_000), position=Decimal(30_000), gross=Decimal(80_000))
 
 
-# lead: ordered=True
-@on(SignalEvent, name="trading.risk", start="earliest")
+@on(SignalEvent, name="trading.risk", start="earliest", ordered=True)
 def check_risk(signal: SignalEvent) -> OrderEvent | None:
     """At most one order a signal, within the limits.
 

@@ -34,9 +34,13 @@ _averages: dict[str, _Averages] = {}
 _lock = threading.Lock()  # guards _averages
 
 
-# lead: ordered=True (quotes of one instrument one after the other; several instruments at once),
-# lead: valid_for_ms=2_000 (an old quote is no reason to trade)
-@on(MarketDataEvent, name="trading.strategy", start="earliest")
+@on(
+    MarketDataEvent,
+    name="trading.strategy",
+    start="earliest",
+    ordered=True,  # quotes of one instrument one after the other; several instruments at once
+    valid_for_ms=10_000,  # an old quote is no reason to trade
+)
 def find_signal(event: MarketDataEvent) -> SignalEvent | None:
     """Go long where the fast average crosses the slow one upwards, short where downwards."""
     quote = event.data

@@ -141,14 +141,14 @@ def test_the_kill_switch_refuses_new_orders_and_cancels_open_ones(broker: TestBr
 def test_an_order_is_filled_exactly_once_however_often_it_is_sent(broker: TestBroker) -> None:
     order = risk.check_risk.fn(signal())
     assert isinstance(order, OrderEvent)
-    assert venue.known_to_exchange(order) is None
+    assert venue.known_to_exchange(order) is False
     reports = [list(venue.send_order.fn(order)) for _ in range(3)]
     fills = [[one for one in each if isinstance(one, FillEvent)] for each in reports]
     assert sum(fill.last_quantity for fill in fills[0]) == order.quantity
     assert [[one.exec_id for one in each] for each in fills] == [[f.exec_id for f in fills[0]]] * 3
     assert Exchange().rows("SELECT sent FROM orders") == [(3,)]
     known = venue.known_to_exchange(order)
-    assert known is not None
+    assert known is not False
     assert len(known) == len(reports[0])
 
 

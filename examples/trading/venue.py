@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from streamatiq import Event, FillEvent, Liquidity, OrderEvent, OrderStatus, now_ns, on
 
 from .exchange import Answer, Exchange
 
-__all__ = ["cancel_order", "known_to_exchange", "send_order"]
+__all__ = ["cancel_order", "known_to_exchange", "send_order", "sent_once"]
 
 
-def known_to_exchange(order: OrderEvent) -> list[Event] | None:
+def sent_once(order: OrderEvent) -> str | None:
+    """An order has many snapshots under its id; the new one is sent, and once."""
+    return order.client_order_id if order.status is OrderStatus.PENDING_NEW else None
+
+
+def known_to_exchange(order: OrderEvent) -> list[Event] | Literal[False]:
     """A worker has died and nobody knows whether it had sent the order: ask the exchange.
 
     Returns:
-      What there is to report of it; None if the exchange has never heard of it.
+      What there is to report of it; False if the exchange has never heard of it: then it is sent.
     """
     answer = Exchange().find(order.client_order_id)
-    return None if answer is None else list(_reports(order, answer))
+    return False if answer is None else list(_reports(order, answer))
 
 
-# lead: idempotency_key=lambda order: f"{order.client_order_id} {order.status}", (an order has many
-# lead:   snapshots under its id; only a new one is sent)
-# lead: on_uncertain=known_to_exchange, breaker=True, breaker_key="venue:sim"
-@on(OrderEvent, name="trading.venue", start="earliest", min_backoff=100, max_backoff=1_000)
+@on(
+    OrderEvent,
+    name="trading.venue",
+    start="earliest",
+    idempotency_key=sent_once,
+    on_uncertain=known_to_exchange,
+    breaker=True,  # five failures in a row: no orders for a minute, in no process
+    breaker_key="venue:sim",
+    min_backoff=100,
+    max_backoff=1_000,
+)
 def send_order(order: OrderEvent) -> Iterator[Event]:
     """Sends a new order to the exchange and reports what became of it.
 
@@ -35,8 +48,14 @@ def send_order(order: OrderEvent) -> Iterator[Event]:
         yield from _reports(order, Exchange().submit(order))
 
 
-# lead: runs_when_halted=True
-@on(OrderEvent, name="trading.cancel", start="earliest", min_backoff=100, max_backoff=1_000)
+@on(
+    OrderEvent,
+    name="trading.cancel",
+    start="earliest",
+    runs_when_halted=True,  # `streamatiq halt --all` stops everything else
+    min_backoff=100,
+    max_backoff=1_000,
+)
 def cancel_order(order: OrderEvent) -> OrderEvent | None:
     """Takes an order out of the exchange's book; nothing to report if it was filled before."""
     if order.status is not OrderStatus.PENDING_CANCEL:

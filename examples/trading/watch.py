@@ -39,7 +39,6 @@ all_silent = StaleDetector(ALL_SILENT_MS)
 lateness = LateDetector(out_of_orderness_ms=100, allowed_lateness_ms=1_000)
 
 
-# lead: ordered=True
 @on(MarketDataEvent, name="trading.watch", start="earliest")
 def watch_feed(event: MarketDataEvent) -> Iterator[FeedAlert]:
     """Looks at the number, the arrival and the time of each event."""
