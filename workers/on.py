@@ -37,6 +37,7 @@ __all__ = ["on"]
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Event)
+G = TypeVar("G", bound=Event)
 
 #: Dramatiq's rule for names of queues.
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
@@ -44,8 +45,27 @@ _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 MAX_NAME = 128
 
 
-# One class, two classes, more: a handler of several types takes their union, which a type variable
-# over any number of classes cannot say.
+# What a handler takes follows from the classes (one, two, more: their union cannot be said of any
+# number), `batch` and `transform`. The shorter ones take all other options as they come.
+@overload
+def on(
+    *event_classes: type[Event],
+    batch: int,
+    transform: Callable[[Any], G | None],
+    **options: Any,
+) -> Callable[[Callable[[list[G]], Any]], Actor[[list[G]], None]]: ...
+@overload
+def on(
+    *event_classes: type[Event], transform: Callable[[Any], G | None], **options: Any
+) -> Callable[[Callable[[G], Any]], Actor[[G], None]]: ...
+@overload
+def on(
+    first: type[E], /, *, batch: int, **options: Any
+) -> Callable[[Callable[[list[E]], Any]], Actor[[list[E]], None]]: ...
+@overload
+def on(
+    *event_classes: type[Event], batch: int, **options: Any
+) -> Callable[[Callable[[list[Any]], Any]], Actor[[list[Any]], None]]: ...
 @overload
 def on(
     first: type[E],
@@ -55,11 +75,10 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
-    batch: int | None = ...,
-    linger_ms: int = ...,
+    batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
-    transform: Callable[[Any], Event | None] | None = ...,
+    transform: None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[E], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
@@ -76,11 +95,10 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
-    batch: int | None = ...,
-    linger_ms: int = ...,
+    batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
-    transform: Callable[[Any], Event | None] | None = ...,
+    transform: None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[E | F], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
@@ -94,11 +112,10 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
-    batch: int | None = ...,
-    linger_ms: int = ...,
+    batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
-    transform: Callable[[Any], Event | None] | None = ...,
+    transform: None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[Any], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
