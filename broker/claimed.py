@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..events import Event
 from .guard_state import Subject
 from .in_flight import Held
+from .reservations import Reservation
 from .settlements import Action
 from .sources import Source
 
@@ -35,6 +36,8 @@ class Claimed(NamedTuple):
     cap: int = 0
     #: What it is for the guards, once that was asked.
     subject: Subject | None = None
+    #: Its business key, where it was reserved before it came back here.
+    reserved: Reservation | None = None
     #: How it ends, where that is known before anybody has run it.
     ending: Action | None = None
 

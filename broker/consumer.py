@@ -15,7 +15,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Interrupt, SkipMessage
 
-from ..errors import BrokerConnectionError, EventDecodeError, UncertainOutcome
+from ..errors import BrokerError, EventDecodeError, UncertainOutcome
 from ..events import decode_as
 from .batch import Batch
 from .claimed import Claimed
@@ -26,7 +26,7 @@ from .dead_letters import dead_letter, undecodable
 from .delivery import Delivery
 from .intake import Intake
 from .payloads import appended_ns, decode_data, event_id, payload
-from .reservations import letter_name
+from .reservations import Reservation, letter_name
 from .settlements import (
     CONFLATED,
     DONE,
@@ -96,7 +96,7 @@ class StreamConsumer(Consumer):
         for at, claimed in enumerate(several):
             try:
                 delivery = self._delivery(claimed)
-            except BrokerConnectionError:
+            except BrokerError:
                 # `claimed` is put back already.
                 self._put_back([one.claimed for one in made if one.claimed] + several[at + 1 :])
                 raise
@@ -126,6 +126,7 @@ class StreamConsumer(Consumer):
             claimed_ns=claimed.claimed_ns,
             claimed=claimed,
         )
+        delivery.reserved = claimed.reserved
         try:
             if claimed.source.is_log:
                 _fill_event(delivery, claimed, self._valid_for_ms)
@@ -140,13 +141,13 @@ class StreamConsumer(Consumer):
         """Reads again what was not kept while it waited; None if the log does not have it.
 
         Raises:
-          BrokerConnectionError: The server cannot be reached; the entry is back in the buffer.
+          BrokerError: The server cannot be reached or refused; the entry is back in the buffer.
         """
         assert self._links is not None
         key, entry_id = claimed.source.keys.entries, claimed.entry_id
         try:
             found = self._links.call(lambda link: link.send("XRANGE", key, entry_id, entry_id))
-        except BrokerConnectionError:
+        except BrokerError:
             self._put_back([claimed])
             raise
         return claimed._replace(fields=found[0][1]) if found else None
@@ -207,7 +208,10 @@ class StreamConsumer(Consumer):
             )
             for one in halves:
                 one.settled = True
-            self._put_back([one.claimed._replace(cap=cap) for one in halves if one.claimed])
+            # Interrupted: nobody knows what was done for a business key, so it is asked again.
+            keep = not isinstance(batch._exception, Interrupt | UncertainOutcome)
+            back = [_again(one, cap=cap, keep=keep) for one in halves]
+            self._put_back([one for one in back if one is not None])
         elif len(whole) == 1 and not batch.members_failed:
             only = whole[0]
             only._exception, only.failure = batch._exception, batch.failure
@@ -215,8 +219,12 @@ class StreamConsumer(Consumer):
         if batch.failure is not None:
             for one in whole:
                 one.failure = batch.failure
-        elif whole:
-            whole[-1].messages += batch.messages
+        elif batch.messages:
+            # What followed the batch is committed with an event that is done.
+            last = next((one for one in reversed(whole) if one._exception is None), None)
+            if last is not None:
+                last.messages += batch.messages
+            batch.messages = []  # `ack` may be called again
         for one in batch.members:
             if not one.settled:
                 failed = one.failed or (batch.failed and batch._exception is None)
@@ -231,8 +239,9 @@ class StreamConsumer(Consumer):
         claimed = delivery.claimed
         if action is None:
             delivery.settled = True
-            if claimed is not None:
-                self._put_back([claimed], delivery.hold_s)
+            again = _again(delivery)
+            if again is not None:
+                self._put_back([again], delivery.hold_s)
             current_delivery.set(None)
             return
         retried = delivery.retry_message
@@ -303,6 +312,24 @@ def _release(intake: Intake, claimed: Claimed | None, *, returns: bool) -> None:
         intake.ended(claimed, returns=returns)
 
 
+def _again(delivery: Delivery, *, cap: int | None = None, keep: bool = True) -> Claimed | None:
+    """What goes back into the buffer of a delivery that was not settled.
+
+    Parameters:
+      cap: Most entries of its next batch.
+      keep: Its business key, if it has reserved one, stays its own: it was not run, or has failed.
+    """
+    if delivery.claimed is None:
+        return None
+    cap = delivery.claimed.cap if cap is None else cap
+    return delivery.claimed._replace(cap=cap, reserved=delivery.reserved if keep else None)
+
+
+def _freed(reserved: Reservation | None) -> BusinessKey | None:
+    """A business key that was reserved for what was not run."""
+    return None if reserved is None else BusinessKey(*reserved, name=b"-", becomes="f")
+
+
 def _given_up(delivery: Delivery) -> DeadLetter:
     error = delivery._exception
     cause = "skipped" if error is None or isinstance(error, SkipMessage) else "failed"
@@ -324,7 +351,11 @@ def hand_back(
                 one.settled = True
                 if intake is not None:
                     _release(intake, one.claimed, returns=True)
-            settlements.append(Settlement(one.source, one.consumer, one.entry_id, b"", HAND_BACK))
+            settlements.append(
+                Settlement(
+                    one.source, one.consumer, one.entry_id, b"", HAND_BACK, key=_freed(one.reserved)
+                )
+            )
     committer.submit_at_once(settlements)
 
 
@@ -347,6 +378,7 @@ def settled_unrun(claimed: Claimed, action: Action) -> Settlement:
         action,
         has_options=claimed.options is not None,
         happened_ns=0 if event is None else event.ts_event,
+        key=_freed(claimed.reserved),
     )
 
 

@@ -184,3 +184,47 @@ def test_a_transform_maps_and_leaves_out(bench: Bench) -> None:
 def test_a_wrong_size_is_refused(bench: Bench, wrong: object) -> None:
     with pytest.raises(TypeError, match="batch is"):
         bench.on(Note, name="wrong", batch=wrong)(lambda events: None)
+
+
+def test_a_batch_with_business_keys_that_fails_is_split_and_frees_its_keys(bench: Bench) -> None:
+    done: list[str] = []
+    failed: list[int] = []
+
+    @bench.on(
+        Note,
+        name="keyed",
+        batch=8,
+        start="earliest",
+        max_retries=1,
+        idempotency_key=lambda event: event.text,
+        on_uncertain="dead_letter",
+    )
+    def keyed(events: list[Note]) -> None:
+        if any(one.text == "5" for one in events):
+            failed.append(len(events))
+            raise RuntimeError("bad")
+        done.extend(one.text for one in events)
+
+    bench.logs.publish_many([note(n) for n in range(8)] + [note(n) for n in range(8)])
+    bench.start()
+    bench.settled("keyed", timeout_s=20)
+    assert sorted(done, key=int) == [str(n) for n in range(8) if n != 5]
+    letters = list(bench.broker.dead_letters("keyed"))
+    assert {one.cause for one in letters} == {"failed"}
+    assert failed[0] > 1
+    assert 1 in failed
+
+
+def test_a_duplicate_leaves_its_batch(bench: Bench) -> None:
+    batches: list[list[str]] = []
+
+    @bench.on(
+        Note, name="once", batch=10, start="earliest", idempotency_key=lambda event: event.text
+    )
+    def once(events: list[Note]) -> None:
+        batches.append([one.text for one in events])
+
+    bench.logs.publish_many([note(n % 5) for n in range(10)])
+    bench.start(threads=1)
+    bench.settled("once")
+    assert sorted(text for batch in batches for text in batch) == [str(n) for n in range(5)]
