@@ -160,7 +160,9 @@ class Gates:
             self._insert(gate, place, one)
             return []
         there, other = gate.waiting[0]
-        if there > place:
+        # The same one twice: it was claimed anew under the name that this process has now.
+        is_own = self._owned.get(one.source) == one.consumer
+        if there > place or (there == place and not is_own):
             return [one]
         gate.waiting[0] = (place, one)
         return [other]
@@ -183,7 +185,7 @@ class Gates:
 
     def pop(self, most: int) -> list[Claimed]:
         """See `Shelf`. Several entries of one key are taken together only for one batch."""
-        if self._held and self._clock_s() >= self._next_look:
+        if self._clock_s() >= self._next_look:
             self._release(self._clock_s())
         taken: list[Claimed] = []
         quiet = self._gatekeeper.quiet
@@ -192,7 +194,14 @@ class Gates:
                 break
             gate = self._open.popleft()
             gate.queued = False
-            if not self._is_open(gate) or (not quiet and self._stopped(gate)):
+            if not self._is_open(gate):
+                continue
+            # Before a guard is asked: it may let just one pass, which then must be taken.
+            cap = gate.waiting[0][1].cap
+            if taken and cap and len(taken) >= cap:
+                self._refresh(gate)
+                break
+            if not quiet and self._stopped(gate):
                 continue
             most = self._take(gate, taken, most)
             self._refresh(gate)
@@ -243,6 +252,7 @@ class Gates:
                     if self._owned.get(one.source) == one.consumer:
                         gate.expect(place)
             self._refresh(gate)
+        self._forget_closed()
         return drained
 
     # -- what an owner knows -------------------------------------------------------------------
@@ -263,6 +273,7 @@ class Gates:
             gate.blockers.clear()
             gate.newest = (0, 0)
             self._refresh(gate)
+        self._forget_closed()
         return gone
 
     def expect(self, source: Source, key: str, entry_ids: Iterable[bytes]) -> None:
@@ -272,6 +283,7 @@ class Gates:
         for place in {order_of(one) for one in entry_ids} - here:
             gate.expect(place)
         self._refresh(gate)
+        self._forget_closed()
 
     def gone(self, source: Source, key: str, entry_ids: Iterable[bytes]) -> None:
         """These entries will not come: they were settled elsewhere."""
@@ -317,6 +329,15 @@ class Gates:
         elif not gate.queued and gate not in self._held and self._is_open(gate):
             gate.queued = True
             self._open.append(gate)
+
+    def _forget_closed(self) -> None:
+        """Takes gates that were closed meanwhile out of the ready ones."""
+        still: deque[_Gate] = deque()
+        for gate in self._open:
+            gate.queued = self._is_open(gate)
+            if gate.queued:
+                still.append(gate)
+        self._open = still
 
     def _stopped(self, gate: _Gate) -> bool:
         first = gate.waiting[0][1]
