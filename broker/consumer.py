@@ -15,7 +15,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.logging import get_logger
 from dramatiq.middleware import SkipMessage
 
-from ..errors import BrokerConnectionError, EventDecodeError
+from ..errors import BrokerError, EventDecodeError
 from ..events import decode_as
 from .batch import Batch
 from .claimed import Claimed
@@ -94,7 +94,7 @@ class StreamConsumer(Consumer):
         for at, claimed in enumerate(several):
             try:
                 delivery = self._delivery(claimed)
-            except BrokerConnectionError:
+            except BrokerError:
                 # `claimed` is put back already.
                 self._put_back([one.claimed for one in made if one.claimed] + several[at + 1 :])
                 raise
@@ -138,13 +138,13 @@ class StreamConsumer(Consumer):
         """Reads again what was not kept while it waited; None if the log does not have it.
 
         Raises:
-          BrokerConnectionError: The server cannot be reached; the entry is back in the buffer.
+          BrokerError: The server cannot be reached or refused; the entry is back in the buffer.
         """
         assert self._links is not None
         key, entry_id = claimed.source.keys.entries, claimed.entry_id
         try:
             found = self._links.call(lambda link: link.send("XRANGE", key, entry_id, entry_id))
-        except BrokerConnectionError:
+        except BrokerError:
             self._put_back([claimed])
             raise
         return claimed._replace(fields=found[0][1]) if found else None

@@ -207,7 +207,13 @@ class Reader:
         self._enlisted = consumer
 
     def _fetch(
-        self, sources: Sequence[Source], consumer: str, room: int, *, alone: bool = False
+        self,
+        sources: Sequence[Source],
+        consumer: str,
+        room: int,
+        *,
+        alone: bool = False,
+        nothing_new: bool = False,
     ) -> tuple[Fetched, int]:
         """One fetch; returns it, and how many entries it has brought."""
         fetched = self._link.run(
@@ -221,6 +227,7 @@ class Reader:
                 alone=alone,
                 lanes=not alone and not self._rotate and len(sources) > 1,
                 owned=self.claims,
+                nothing_new=nothing_new,
             )
         )
         if not alone:
