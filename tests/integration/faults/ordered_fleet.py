@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,11 +33,14 @@ class Step(Event, type="ordered.step", log=Partitioned(PARTITIONS)):
     number: int = 0
     #: Seconds that its handling takes; or `hang PATH`: until the file is there.
     what: str = ""
+    #: What a row of a recording says.
+    row: str = ""
 
 
 class Stepped(Event, type="ordered.stepped", log=Partitioned(PARTITIONS)):
     number: int = 0
     pid: int = 0
+    row: str = ""
 
 
 _HANDLERS = """
@@ -58,10 +61,12 @@ fails = float(os.environ.get("FLEET_FAILS", "0"))
 class Step(Event, type="ordered.step", log=Partitioned(6)):
     number: int = 0
     what: str = ""
+    row: str = ""
 
 class Stepped(Event, type="ordered.stepped", log=Partitioned(6)):
     number: int = 0
     pid: int = 0
+    row: str = ""
 
 def note(what, event):
     line = f"{what} {event.key} {event.number} {os.getpid()} {time.time_ns()}\\n"
@@ -80,7 +85,8 @@ def steps(event):
         note("fail", event)
         raise RuntimeError("by chance")
     note("end", event)
-    return Stepped(ts_event=2, key=event.key, number=event.number, pid=os.getpid())
+    return Stepped(ts_event=2, key=event.key, number=event.number, pid=os.getpid(),
+                   row=event.row)
 """
 
 
@@ -155,6 +161,27 @@ class OrderedFleet:
         for at in range(0, len(events), 500):
             self.broker.logs.publish_many(events[at : at + 500])
 
+    def publish_rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Events of a recording: keys, and what the rows say."""
+        events = []
+        for key, row in rows:
+            events.append(Step(ts_event=1, key=key, number=self.published[key], row=row))
+            self.published[key] += 1
+        self.broker.logs.publish_many(events)
+
+    def rows(self) -> dict[str, list[str]]:
+        """What the rows said whose effects were committed, by key."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for entry in self.broker.logs.read(Stepped):
+            found[entry.event.key].append(entry.event.row)
+        return found
+
+    def effects(self) -> int:
+        """How many effects were committed."""
+        logs = [self.broker.keys.log("ordered.stepped", str(n)).entries for n in range(PARTITIONS)]
+        lengths: list[Any] = [self.client.xlen(log) for log in logs]
+        return sum(lengths)
+
     def owners(self) -> list[str]:
         """Who owns each partition; empty where nobody does."""
         logs = [self.broker.keys.log("ordered.step", str(n)) for n in range(PARTITIONS)]
@@ -191,16 +218,10 @@ class OrderedFleet:
     def settle(self, timeout_s: float = 20.0) -> None:
         """Wait until all that was published is settled."""
         total = sum(self.published.values())
-        logs = [self.broker.keys.log("ordered.stepped", str(n)).entries for n in range(PARTITIONS)]
-
-        def count() -> int:
-            lengths: list[Any] = [self.client.xlen(log) for log in logs]
-            return sum(lengths)
-
         wait_until(
-            lambda: count() >= total and self.broker.backlog(NAME) == 0,
+            lambda: self.effects() >= total and self.broker.backlog(NAME) == 0,
             timeout_s,
-            lambda: f"{total} effects, have {count()}, backlog {self.broker.backlog(NAME)}",
+            lambda: f"{total} effects, have {self.effects()}, backlog {self.broker.backlog(NAME)}",
         )
 
     def check(self, *, zombies: Mapping[int, int] | None = None) -> int:
