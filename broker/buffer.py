@@ -8,6 +8,7 @@ waits on `_takeable`, the intake on `_fetchable`, so that neither wakes the othe
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -131,7 +132,9 @@ class Buffer:
             now = time.monotonic()
             if now >= until:
                 return []
-            self._takeable.wait(max(0.0, min(until, self._shelf.next_look) - now))
+            # Without a free slot the time to look at a guard is no reason to wake.
+            wake_at = min(until, self._shelf.next_look) if self._free() > 0 else until
+            self._takeable.wait(max(0.0, wake_at - now))
 
     def _linger(self, taken: list[Claimed], most: int, until: float) -> None:
         while len(taken) < most and not self._closed:
@@ -145,8 +148,12 @@ class Buffer:
                 self._fetchable.notify_all()
                 self._takeable.wait(left)
 
+    def _free(self) -> int:
+        """How many more may be handed out."""
+        return self._room.may_hand_out() * self._batch - self._handed_out
+
     def _pop(self, most: int) -> list[Claimed]:
-        free = self._room.may_hand_out() * self._batch - self._handed_out
+        free = self._free()
         if free <= 0:
             return []
         taken = self._shelf.pop(min(most, free))
@@ -167,7 +174,7 @@ class Buffer:
     def _released_one(self) -> None:
         self._handed_out -= 1
         self._released += 1
-        if self._shelf.ready:
+        if self._shelf.ready or self._shelf.next_look < math.inf:
             self._takeable.notify()
         if self._worth_fetching():
             self._fetchable.notify_all()

@@ -42,7 +42,7 @@ def order_of(entry_id: bytes) -> Order:
 class _Gate:
     """One key of one source."""
 
-    __slots__ = ("at", "blockers", "held_until", "newest", "queued", "running", "waiting")
+    __slots__ = ("at", "blockers", "held_until", "newest", "queued", "running", "taken", "waiting")
 
     def __init__(self, at: tuple[Source, str]) -> None:
         self.at = at
@@ -56,7 +56,9 @@ class _Gate:
         self.queued = False
         #: Monotonic time until which a guard stops it; None if none does.
         self.held_until: float | None = None
-        #: The furthest that was taken, while something may come back.
+        #: The furthest that runs, or ran last; and the furthest that has ended for good, while
+        #: something may come back.
+        self.taken: Order = (0, 0)
         self.newest: Order = (0, 0)
 
     def expect(self, place: Order) -> None:
@@ -154,13 +156,15 @@ class Gates:
             insort(gate.waiting, item, key=lambda item: item[0])
 
     def _put_newest(self, gate: _Gate, place: Order, one: Claimed) -> list[Claimed]:
-        if place < gate.newest:
+        if place < max(gate.newest, gate.taken if gate.running else gate.newest):
             return [one]
         if not gate.waiting:
             self._insert(gate, place, one)
             return []
         there, other = gate.waiting[0]
-        if there > place:
+        # The same one twice: it was claimed anew under the name that this process has now.
+        is_own = self._owned.get(one.source) == one.consumer
+        if there > place or (there == place and not is_own):
             return [one]
         gate.waiting[0] = (place, one)
         return [other]
@@ -171,7 +175,6 @@ class Gates:
         for one in claimed:
             gate = self._gate_of(one)
             gate.running = max(0, gate.running - 1)
-            gate.newest = (0, 0)  # it has not run
         for one in claimed:
             gate = self._gate_of(one)
             if self._conflate:
@@ -185,7 +188,7 @@ class Gates:
 
     def pop(self, most: int) -> list[Claimed]:
         """See `Shelf`. Several entries of one key are taken together only for one batch."""
-        if self._held and self._clock_s() >= self._next_look:
+        if self._clock_s() >= self._next_look:
             self._release(self._clock_s())
         taken: list[Claimed] = []
         quiet = self._gatekeeper.quiet
@@ -194,7 +197,14 @@ class Gates:
                 break
             gate = self._open.popleft()
             gate.queued = False
-            if not self._is_open(gate) or (not quiet and self._stopped(gate)):
+            if not self._is_open(gate):
+                continue
+            # Before a guard is asked: it may let just one pass, which then must be taken.
+            cap = gate.waiting[0][1].cap
+            if taken and cap and len(taken) >= cap:
+                self._refresh(gate)
+                break
+            if not quiet and self._stopped(gate):
                 continue
             most = self._take(gate, taken, most)
             self._refresh(gate)
@@ -211,7 +221,7 @@ class Gates:
             gate.waiting.popleft()
             self._entries -= 1
             gate.running += 1
-            gate.newest = max(gate.newest, place)
+            gate.taken = max(gate.taken, place) if gate.running > 1 else place
             taken.append(one)
             if one.cap:
                 most = min(most, one.cap)
@@ -222,10 +232,11 @@ class Gates:
         gate = self._gate_of(claimed)
         gate.running = max(0, gate.running - 1)
         # What was claimed under another name is expected by whoever owns the partition now.
-        if returns and self._owned.get(claimed.source) == claimed.consumer:
+        if returns and self._is_expected(gate, claimed):
             gate.expect(order_of(claimed.entry_id))
         elif not returns:
             gate.came(order_of(claimed.entry_id))
+            gate.newest = max(gate.newest, order_of(claimed.entry_id))
         self._refresh(gate)
 
     def recheck(self) -> None:
@@ -242,9 +253,10 @@ class Gates:
                 self._entries -= len(gone)
                 drained += [one for _, one in gone]
                 for place, one in gone:
-                    if self._owned.get(one.source) == one.consumer:
+                    if self._is_expected(gate, one):
                         gate.expect(place)
             self._refresh(gate)
+        self._forget_closed()
         return drained
 
     # -- what an owner knows -------------------------------------------------------------------
@@ -265,6 +277,7 @@ class Gates:
             gate.blockers.clear()
             gate.newest = (0, 0)
             self._refresh(gate)
+        self._forget_closed()
         return gone
 
     def expect(self, source: Source, key: str, entry_ids: Iterable[bytes]) -> None:
@@ -274,6 +287,7 @@ class Gates:
         for place in {order_of(one) for one in entry_ids} - here:
             gate.expect(place)
         self._refresh(gate)
+        self._forget_closed()
 
     def gone(self, source: Source, key: str, entry_ids: Iterable[bytes]) -> None:
         """These entries will not come: they were settled elsewhere."""
@@ -298,6 +312,11 @@ class Gates:
             return self._gate(claimed.source, "\0" + claimed.entry_id.decode())
         return self._gate(claimed.source, claimed.key)
 
+    def _is_expected(self, gate: _Gate, claimed: Claimed) -> bool:
+        """Whether an entry that goes away is waited for: nothing waits behind what has no key."""
+        has_key = not gate.at[1].startswith("\0")
+        return has_key and self._owned.get(claimed.source) == claimed.consumer
+
     def _gate(self, source: Source, key: str) -> _Gate:
         at = (source, key)
         gate = self._gates.get(at)
@@ -319,6 +338,15 @@ class Gates:
         elif not gate.queued and gate not in self._held and self._is_open(gate):
             gate.queued = True
             self._open.append(gate)
+
+    def _forget_closed(self) -> None:
+        """Takes gates that were closed meanwhile out of the ready ones."""
+        still: deque[_Gate] = deque()
+        for gate in self._open:
+            gate.queued = self._is_open(gate)
+            if gate.queued:
+                still.append(gate)
+        self._open = still
 
     def _stopped(self, gate: _Gate) -> bool:
         first = gate.waiting[0][1]

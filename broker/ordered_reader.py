@@ -32,6 +32,8 @@ SHARE_S = 0.5
 #: Milliseconds between two looks at what others still have of a partition that became ours. They
 #: wake us; this is for wake-ups that are lost.
 ELSEWHERE_MS = 200
+#: Entries that were parked or handed back, and are taken at a time though there is no room.
+ROOM_TO_RETURN = 100
 
 
 class OrderedReader(Reader):
@@ -87,6 +89,7 @@ class OrderedReader(Reader):
         if now >= self._next_compare:
             self._ownership.verify(self._link)
             self._next_compare = now + COMPARE_S
+            self._next_share = 0.0  # a wake-up may have been lost with who should have sent it
         if not self._ownership.owned:
             self._has_read()
             self._wait(None, consumer)
@@ -123,6 +126,8 @@ class OrderedReader(Reader):
         room = self._buffer.wait_for_room(SHARE_S)
         if room == PAUSED or room <= 0:
             self._has_read()
+            if self._buffer.is_clogged() and not self._stopping.is_set():
+                self._let_go_on(consumer)
             return
         owned = list(self._ownership.owned)
         fetched, taken = self._fetch(owned, consumer, room)
@@ -130,9 +135,7 @@ class OrderedReader(Reader):
             self._ownership.lost(owned[int(fetched.error[5:]) - 1])
             self._next_share = 0.0
         elif fetched.error:
-            self._ownership.lose_all()
-            self._next_share = 0.0
-            self._on_error(fetched.error, consumer)
+            self._failed(fetched, consumer)
         elif taken == 0 and fetched.next_due_ms != 0:
             if self._wait(fetched, consumer) is Wake.ARRIVED:
                 again, taken = self._fetch(owned, consumer, room)
@@ -142,6 +145,25 @@ class OrderedReader(Reader):
         else:
             # Busy; what others had may be free by now.
             self._ownership.look_elsewhere(self._link)
+        if fetched.suspects:
+            self._run_suspects(consumer)
+
+    def _failed(self, fetched: Fetched, consumer: str) -> None:
+        if "FENCED" not in fetched.error:  # else: when it is listed under its new name
+            self._ownership.lose_all()
+        self._next_share = 0.0
+        self._on_error(fetched.error, consumer)
+
+    def _let_go_on(self, consumer: str) -> None:
+        """Full of what waits for others, which must be let in all the same."""
+        self._ownership.look_elsewhere(self._link)
+        owned = list(self._ownership.owned)
+        fetched, _ = self._fetch(owned, consumer, ROOM_TO_RETURN, nothing_new=True)
+        if fetched.error.startswith("LOST "):
+            self._ownership.lost(owned[int(fetched.error[5:]) - 1])
+            self._next_share = 0.0
+        elif fetched.error:
+            self._failed(fetched, consumer)
         if fetched.suspects:
             self._run_suspects(consumer)
 

@@ -86,13 +86,18 @@ class Ownership:
         self._hand_back = hand_back
         self._clock_ns = clock_ns
         self.owned: dict[Source, Partition] = {}
+        #: Given up here, and perhaps not on the server: its answer was lost.
+        self._half_given_up: set[Source] = set()
         #: The newest wake-up of all claimants that was seen.
         self.shift = b"0-0"
 
     def lose_all(self) -> None:
-        """This process's name is fenced: nothing is its own any more."""
+        """Nothing is its own any more; what waits is handed back. If its name is fenced, what was
+        claimed under it must be out of the buffer already."""
         for source in list(self.owned):
-            self._lose(source)
+            waiting = self._lose(source)
+            if waiting:
+                self._hand_back(waiting)
 
     def lost(self, source: Source) -> None:
         """Somebody else owns `source`: what waits here is theirs to run."""
@@ -119,12 +124,15 @@ class Ownership:
         Raises:
           BrokerError: The server cannot be reached or refused.
         """
+        gave_up = bool(self._half_given_up)
+        for source in list(self._half_given_up):
+            self._disown(link, source, consumer)
         found = link.run(ownership_scripts.claimants(self._members, self._name))
         self.shift = found.shift
         replies = link.send_many([("GET", source.keys.owner) for source in self._sources])
         owners = [None if not isinstance(reply, bytes) else reply.decode() for reply in replies]
         wanted = fair_shares(owners, [*found.names, consumer])
-        gave_up = took = False
+        took = False
         for source, owner, wants in zip(self._sources, owners, wanted, strict=True):
             mine = source in self.owned
             if mine and owner != consumer:
@@ -147,6 +155,8 @@ class Ownership:
           BrokerError: The server cannot be reached or refused; who is next gets it when this
             process signs off, or is found dead.
         """
+        for source in list(self._half_given_up):
+            self._disown(link, source, consumer)
         for source in list(self.owned):
             self._give_up(link, source, consumer)
         link.run(ownership_scripts.resign(self._members, self._name, consumer))
@@ -158,16 +168,14 @@ class Ownership:
           BrokerError: The server cannot be reached or refused.
         """
         for source, partition in self.owned.items():
-            ids = list(partition.elsewhere)[:PAGE]
-            if not ids:
-                continue
-            who = link.run(ownership_scripts.whereabouts(source.keys, self._name, ids))
-            for entry_id, consumer in zip(ids, who, strict=True):
-                if consumer and consumer != "__free__":
-                    continue
-                key = partition.elsewhere.pop(entry_id)
-                if not consumer:
-                    self._buffer.gone(source, key, [entry_id])
+            for page in _pages(list(partition.elsewhere)):
+                who = link.run(ownership_scripts.whereabouts(source.keys, self._name, page))
+                for entry_id, consumer in zip(page, who, strict=True):
+                    if consumer and consumer != "__free__":
+                        continue
+                    key = partition.elsewhere.pop(entry_id)
+                    if not consumer:
+                        self._buffer.gone(source, key, [entry_id])
 
     @property
     def waits_for_others(self) -> bool:
@@ -182,8 +190,7 @@ class Ownership:
         """
         for source in self.owned:
             for key, ids in self._buffer.expected(source).items():
-                for at in range(0, len(ids), PAGE):
-                    page = ids[at : at + PAGE]
+                for page in _pages(ids):
                     who = link.run(ownership_scripts.whereabouts(source.keys, self._name, page))
                     gone = [one for one, consumer in zip(page, who, strict=True) if not consumer]
                     if gone:
@@ -195,8 +202,13 @@ class Ownership:
         waiting = self._lose(source)
         if waiting:
             self._hand_back(waiting)
-        link.run(ownership_scripts.disown(source.keys, consumer))
+        self._half_given_up.add(source)
+        self._disown(link, source, consumer)
         self.logger.info("%s gives up %s (%d waiting).", self._name, source.name, len(waiting))
+
+    def _disown(self, link: Link, source: Source, consumer: str) -> None:
+        link.run(ownership_scripts.disown(source.keys, consumer))
+        self._half_given_up.discard(source)
 
     def _free(self, link: Link, source: Source, owner: str) -> None:
         """Frees a partition whose owner is listed nowhere: the list itself was lost."""
@@ -277,8 +289,7 @@ class Ownership:
         """Entries with their retry state, in their order."""
         found: list[Claimed] = []
         now_ns = self._clock_ns()
-        for at in range(0, len(ids), PAGE):
-            page = ids[at : at + PAGE]
+        for page in _pages(ids):
             options, *entries = link.send_many(
                 [
                     ("HMGET", source.keys.options, *page),
@@ -290,3 +301,7 @@ class Ownership:
                     fields = entry[0][1]
                     found.append(Claimed(source, consumer, entry_id, fields, text, now_ns))
         return found
+
+
+def _pages(ids: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [ids[at : at + PAGE] for at in range(0, len(ids), PAGE)]

@@ -32,7 +32,7 @@ class Owned(NamedTuple):
     last: bytes = b"0-0"
     #: Of the stream that wakes the owner: its newest entry.
     woken: bytes = b"0-0"
-    #: Entries that wait for a retry, or to be run alone.
+    #: Entries that wait for a retry, or to be run alone, or that may be fetched out of their order.
     expected: Sequence[bytes] = ()
     #: Entries that somebody has claimed and not settled: the consumer by entry id.
     elsewhere: dict[bytes, str] = {}  # noqa: RUF012 - an immutable tuple's default, never changed
@@ -49,7 +49,8 @@ def _claimants(reply: Any) -> Claimants:
 
 
 def resign(members: MemberKeys, subscription: str, consumer: str = "") -> Call[int]:
-    """Wakes all claimants; `consumer` is none any more, if it is given."""
+    """Wakes all claimants; `consumer` is none any more, if it is given. If it was none, nobody is
+    woken (0)."""
     keys = (members.claimants(subscription), members.shift(subscription))
     return Call(script("resign"), keys, (consumer,), int)
 

@@ -211,7 +211,13 @@ class Reader:
         self._enlisted = consumer
 
     def _fetch(
-        self, sources: Sequence[Source], consumer: str, room: int, *, alone: bool = False
+        self,
+        sources: Sequence[Source],
+        consumer: str,
+        room: int,
+        *,
+        alone: bool = False,
+        nothing_new: bool = False,
     ) -> tuple[Fetched, int]:
         """One fetch; returns it, and how many entries it has brought."""
         fetched = self._link.run(
@@ -225,6 +231,7 @@ class Reader:
                 alone=alone,
                 lanes=not alone and not self._rotate and len(sources) > 1,
                 owned=self.claims,
+                nothing_new=nothing_new,
             )
         )
         if not alone:
@@ -239,6 +246,8 @@ class Reader:
         self.trouble = ""
 
     def _run_suspects(self, consumer: str) -> None:
+        if not self._suspects.is_due():
+            return
         if self._buffer.view().waiting:
             # While anything waits here, this process never becomes empty.
             self._hand_back(self._buffer.drain())

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, PermissionDenied
-from . import scripts
+from . import ownership_scripts, scripts
 from .connections import Link
 from .identity import Identity
 from .keys import MemberKeys
@@ -267,6 +267,9 @@ class Reclaimer:
         reads = link.send("HGETALL", self._members.reads(consumer))
         sources = [source for record in reads[1::2] for source in decode_reads(record)]
         taken = sum(self._reclaim_source(link, one, consumer, fence=fence) for one in sources)
+        for queue in reads[::2]:
+            # Where it had a share, the others take it now.
+            link.run(ownership_scripts.resign(self._members, queue.decode(), consumer))
         link.run(scripts.forget(self._members, consumer))
         return taken
 
@@ -346,3 +349,4 @@ class Reclaimer:
                     continue
                 self.logger.warning("%s: consumer %s is listed nowhere.", source.name, name)
                 self._reclaim_source(link, source, name, fence=True)
+                link.run(ownership_scripts.resign(self._members, source.group, name))

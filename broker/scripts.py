@@ -215,6 +215,7 @@ def fetch(
     alone: bool = False,
     lanes: bool = False,
     owned: bool = False,
+    nothing_new: bool = False,
 ) -> Call[Fetched]:
     """Takes at most `room` entries for `consumer`. A lost reply leaves them pending with it.
 
@@ -224,6 +225,7 @@ def fetch(
       alone: Take one entry that may have killed its worker, and nothing else.
       lanes: The sources are lanes, from high to low; one that is passed over for long gets a share.
       owned: Read only if `consumer` owns all the sources.
+      nothing_new: Take only what was handed back or is due.
     """
     keys: list[str] = []
     for source in sources:
@@ -231,7 +233,8 @@ def fetch(
         keys += (source.suspects, source.suspect, source.passed, source.owner)
     keys.append(sources[0].wake)
     keys += delayed or ()
-    args = (group, consumer, room, len(sources), int(alone), passed_on_ms, int(lanes), int(owned))
+    flags = (int(lanes), int(owned), int(nothing_new))
+    args = (group, consumer, room, len(sources), int(alone), passed_on_ms, *flags)
     return Call(script("fetch"), keys, args, _fetched)
 
 

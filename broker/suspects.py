@@ -52,6 +52,10 @@ class Suspects:
         self._next_s = 0.0
         self._waiting_since: float | None = None
 
+    def is_due(self) -> bool:
+        """Whether it is worth asking for a turn."""
+        return self._clock_s() >= self._next_s
+
     def begin(self) -> Turn:
         """Asks for a turn; may wait for `QUIET_S`. After ALONE, `end` must follow."""
         now = self._clock_s()

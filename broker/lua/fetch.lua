@@ -10,7 +10,8 @@
 --       one suspect, and nothing but suspects  6 a due time for which a reader was woken already
 --       7 the sources are lanes (1): one that was passed over for AGE_MS gets a quarter of the room
 --       before the others, until it is empty  8 the sources have owners (1): nothing is read of one
---       that this consumer does not own
+--       that this consumer does not own, nor anything new of one of which something handed back or
+--       due is left  9 nothing new (1): only what was handed back or is due
 -- Returns {now ms, next due ms or -1, error or '', suspects wait (1), number of cancelled messages
 -- known, ids of delayed messages dropped because they were cancelled, blocks...}; next due 0 = more is
 -- due already.
@@ -29,7 +30,7 @@ local group, consumer = ARGV[1], ARGV[2]
 local room, n = math.min(tonumber(ARGV[3]), 1000), tonumber(ARGV[4])
 local now_us, now_ms = server_time()
 local alone = ARGV[5] == '1'
-local lanes, owned = ARGV[7] == '1', ARGV[8] == '1'
+local lanes, owned, nothing_new = ARGV[7] == '1', ARGV[8] == '1', ARGV[9] == '1'
 local AGE_MS = 3000
 local reply = {now_ms, -1, '', 0, 0, {}}
 local next_due
@@ -77,6 +78,7 @@ if reply[5] > 0 and not alone then
   end
 end
 
+local behind = {} -- sources whose new entries must wait for others
 for i = 1, n do
   local entries, parked, options = KEYS[8 * i - 7], KEYS[8 * i - 6], KEYS[8 * i - 5]
   if room > 0 and not alone then
@@ -99,6 +101,7 @@ for i = 1, n do
   local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
   if first[2] then
     local due = tonumber(first[2])
+    behind[i] = owned and due <= now_ms
     if not next_due or due < next_due then next_due = due end
   end
 end
@@ -147,7 +150,7 @@ local function read_new(i, count, aged)
   return #entries
 end
 
-if not alone then
+if not alone and not nothing_new then
   if lanes and room > 0 then
     local whole = room
     for i = 2, n do
@@ -164,7 +167,7 @@ if not alone then
   end
   for i = 1, n do
     if reply[3] ~= '' then break end
-    if room > 0 then
+    if room > 0 and not behind[i] then
       read_new(i, room, 0)
       if lanes and i > 1 and room > 0 then redis.call('UNLINK', KEYS[8 * i - 1]) end
     elseif lanes and i > 1 then

@@ -5,12 +5,16 @@
 -- ARGV  1 group  2 consumer
 -- Returns {'FENCED'}; {owner} if somebody else is; or
 -- {'', epoch, last entry id that was ever read, id of the newest wake-up, expected, elsewhere}:
---   expected   ids of entries that wait for a retry, or to be run alone
+--   expected   ids of entries that wait for a retry, or to be run alone; and of those that were
+--              handed back and cannot be taken in their order: too many of one millisecond, or due
+--              later, since the server's clock was set back
 --   elsewhere  pairs of id and consumer: claimed, and not settled yet (its own name too)
--- Entries that were handed back are in neither: they are taken in their order, before all that is new.
+-- Other entries that were handed back are in neither: they are taken in their order, before all that
+-- is new.
 -- Harmless to repeat: the owner gets the same again, and the epoch stays.
 -- Effects, in order: 1 it is the owner  2 the epoch grows.
 --@include _order.lua
+--@include _time.lua
 local group, consumer = ARGV[1], ARGV[2]
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'FENCED'} end
 local owner = redis.call('GET', KEYS[1])
@@ -31,10 +35,12 @@ for _, fields in ipairs(groups.err and {} or groups) do
 end
 local woken = redis.call('XREVRANGE', KEYS[7], '+', '-', 'COUNT', 1)[1]
 
+local _, now_ms = server_time()
 local expected = redis.call('ZRANGE', KEYS[6], 0, -1)
 local parked = redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES')
 for i = 1, #parked, 2 do
-  if tonumber(parked[i + 1]) ~= tonumber(back_score(parked[i])) then
+  local due, seq = tonumber(parked[i + 1]), tonumber(string.match(parked[i], '%-(%d+)$'))
+  if due ~= tonumber(back_score(parked[i])) or due > now_ms or seq >= 4095 then
     expected[#expected + 1] = parked[i]
   end
 end

@@ -2,46 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 
 from tests.integration.logs.harness import Bench, Spread
+from tests.integration.logs.ordering import Ledger, OpenBench, spread
 from tests.support import wait_until
-
-OpenBench = Callable[..., Bench]
-
-
-def spread(key: str, text: object) -> Spread:
-    return Spread(ts_event=1, key=key, text=str(text))
-
-
-class Ledger:
-    """What handlers did, by key."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.done: dict[str, list[str]] = defaultdict(list)
-        self.running: dict[str, int] = defaultdict(int)
-        self.most_at_once = 0
-        self.overlaps: list[str] = []
-
-    def begin(self, key: str) -> None:
-        with self._lock:
-            self.running[key] += 1
-            if self.running[key] > 1:
-                self.overlaps.append(key)
-            self.most_at_once = max(self.most_at_once, sum(self.running.values()))
-
-    def end(self, key: str, text: str) -> None:
-        with self._lock:
-            self.running[key] -= 1
-            self.done[key].append(text)
-
-    @property
-    def count(self) -> int:
-        return sum(len(texts) for texts in self.done.values())
 
 
 def test_events_of_a_key_run_one_by_one_and_in_order(bench: Bench) -> None:
