@@ -14,11 +14,13 @@ stay pending, and a new owner learns of blockers from the server (`ownership`).
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 
 from .claimed import Claimed
 from .gatekeeping import Gatekeeper
@@ -31,6 +33,8 @@ KEPT_WHOLE = 32
 
 #: Place in a stream.
 Order = tuple[int, int]
+#: A gate by the place of its first entry; the number decides between those of several streams.
+_Queued = tuple[Order, int, "_Gate"]
 
 
 def order_of(entry_id: bytes) -> Order:
@@ -104,8 +108,9 @@ class Gates:
         self._gates: dict[tuple[Source, str], _Gate] = {}
         #: Partitions that this process owns, and under which name.
         self._owned: dict[Source, str] = {}
-        #: Gates whose first entry may be taken; entries may have gone since.
-        self._open: deque[_Gate] = deque()
+        #: A heap of the gates whose first entry may be taken; that may have gone since.
+        self._open: list[_Queued] = []
+        self._numbers = itertools.count()
         self._entries = 0
         self._held: set[_Gate] = set()
         self._next_look = math.inf
@@ -187,37 +192,25 @@ class Gates:
         return needless
 
     def pop(self, most: int) -> list[Claimed]:
-        """See `Shelf`. Several entries of one key are taken together only for one batch."""
+        """See `Shelf`. What is furthest back in its log goes first, so a single thread sees a
+        partition in its order. Several entries of one key are taken together only for one batch."""
         if self._clock_s() >= self._next_look:
             self._release(self._clock_s())
         taken: list[Claimed] = []
         quiet = self._gatekeeper.quiet
-        for _ in range(len(self._open)):
-            if len(taken) >= most:
+        #: Gates of which the batch has entries and may have the next one, too.
+        batch: list[_Queued] = []
+        while len(taken) < most:
+            gate = self._first(batch)
+            if gate is None:
                 break
-            gate = self._open.popleft()
-            gate.queued = False
-            if not self._is_open(gate):
-                continue
+            place, one = gate.waiting[0]
             # Before a guard is asked: it may let just one pass, which then must be taken.
-            cap = gate.waiting[0][1].cap
-            if taken and cap and len(taken) >= cap:
+            if taken and one.cap and len(taken) >= one.cap:
                 self._refresh(gate)
                 break
             if not quiet and self._stopped(gate):
                 continue
-            most = self._take(gate, taken, most)
-            self._refresh(gate)
-        return taken
-
-    def _take(self, gate: _Gate, taken: list[Claimed], most: int) -> int:
-        """Moves what may run of a gate to `taken`; returns how many may be there in all."""
-        while gate.waiting and len(taken) < most:
-            place, one = gate.waiting[0]
-            if not self._conflate and not gate.may_pass(place):
-                break
-            if taken and one.cap and len(taken) >= one.cap:
-                return len(taken)
             gate.waiting.popleft()
             self._entries -= 1
             gate.running += 1
@@ -225,7 +218,26 @@ class Gates:
             taken.append(one)
             if one.cap:
                 most = min(most, one.cap)
-        return most
+            if len(taken) < most and gate.waiting and self._may_pass(gate):
+                heappush(batch, (gate.waiting[0][0], next(self._numbers), gate))
+        return taken
+
+    def _first(self, batch: list[_Queued]) -> _Gate | None:
+        """Takes out the gate whose first entry is furthest back, of those that are ready and those
+        of the batch."""
+        while self._open:
+            place, _, gate = self._open[0]
+            if batch and batch[0][0] < place:
+                break
+            heappop(self._open)
+            gate.queued = False
+            if not self._is_open(gate):
+                continue
+            if gate.waiting[0][0] != place:
+                self._refresh(gate)  # another one stands there by now
+                continue
+            return gate
+        return heappop(batch)[2] if batch else None
 
     def ended(self, claimed: Claimed, *, returns: bool) -> None:
         """See `Shelf`."""
@@ -326,8 +338,9 @@ class Gates:
 
     def _is_open(self, gate: _Gate) -> bool:
         """Whether the first one that waits may be taken."""
-        if not gate.waiting or gate.running:
-            return False
+        return bool(gate.waiting) and not gate.running and self._may_pass(gate)
+
+    def _may_pass(self, gate: _Gate) -> bool:
         return self._conflate or gate.may_pass(gate.waiting[0][0])
 
     def _refresh(self, gate: _Gate) -> None:
@@ -337,16 +350,14 @@ class Gates:
             self._held.discard(gate)
         elif not gate.queued and gate not in self._held and self._is_open(gate):
             gate.queued = True
-            self._open.append(gate)
+            heappush(self._open, (gate.waiting[0][0], next(self._numbers), gate))
 
     def _forget_closed(self) -> None:
         """Takes gates that were closed meanwhile out of the ready ones."""
-        still: deque[_Gate] = deque()
-        for gate in self._open:
+        for _, _, gate in self._open:
             gate.queued = self._is_open(gate)
-            if gate.queued:
-                still.append(gate)
-        self._open = still
+        self._open = [queued for queued in self._open if queued[2].queued]
+        heapify(self._open)
 
     def _stopped(self, gate: _Gate) -> bool:
         first = gate.waiting[0][1]

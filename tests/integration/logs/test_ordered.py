@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 
-from tests.integration.logs.harness import Bench, Spread
+from tests.integration.logs.harness import Bench, Note, Spread, note
 from tests.integration.logs.ordering import Ledger, OpenBench, spread
 from tests.support import wait_until
 
@@ -104,3 +104,17 @@ def test_two_processes_share_the_partitions(open_bench: OpenBench) -> None:
     assert not ledger.overlaps
     for place, key in enumerate(keys):
         assert ledger.done[key] == [str(n) for n in range(place, sent, 16)]
+
+
+def test_a_single_thread_sees_the_log_in_its_order(bench: Bench) -> None:
+    seen: list[int] = []
+
+    @bench.on(Note, name="single", ordered=True, start="earliest")
+    def single(event: Note) -> None:
+        seen.append(int(event.text))
+
+    for at in range(0, 300, 60):
+        bench.logs.publish_many([note(n, key=f"K{n % 7}") for n in range(at, at + 60)])
+    bench.start(threads=1)
+    bench.settled("single")
+    assert seen == list(range(300))
