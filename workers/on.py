@@ -7,6 +7,7 @@ same name.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
@@ -175,8 +176,8 @@ def on(
       on_uncertain: What happens where nobody knows whether the handler did its work for a business
         key: `rerun`, `dead_letter`, or a function that asks the outside world; see `Idempotency`.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
-        throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...; and
-        runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
+        throws, time_limit (ms; default: the settings' handler_timeout; None: for ever), max_age,
+        ...; and runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
         limiter_delay (see `Limits`), whose middleware is added where it is missing.
 
     Raises:
@@ -208,9 +209,12 @@ def on(
             options.update(idempotency)
         add_guards(chosen, subscription.name, options)
         _check_options(chosen, options, subscription.name)
-        limit_s = chosen.settings.event_bus.handler_timeout
-        if "time_limit" in chosen.actor_options and limit_s is not None:
-            options.setdefault("time_limit", int(limit_s * 1000))
+        if "time_limit" in chosen.actor_options:
+            limit_s = chosen.settings.event_bus.handler_timeout
+            default = None if limit_s is None else int(limit_s * 1000)
+            limit_ms = options.get("time_limit", default)
+            # Dramatiq's None would mean the ten minutes of its own.
+            options["time_limit"] = math.inf if limit_ms is None else limit_ms
         run = runner(function, batch=batch is not None, transform=transform)
         if inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(on_uncertain):
             _need_event_loop(chosen)

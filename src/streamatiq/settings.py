@@ -104,7 +104,7 @@ class EventBusSettings(_Section):
       block_timeout: Seconds that `block` waits without finding room for anything.
       shed: Types of events that are dropped and counted at the limit, instead; no orders or fills.
       idempotency_window: Seconds for which a duplicate is recognised.
-      handler_timeout: Seconds that a subscription's handler may run.
+      handler_timeout: Seconds that a subscription's handler may run; None: for ever.
       dead_letter_ttl: Seconds after which dead letters are deleted; None keeps them for ever.
       circuit_breaker: See `CircuitBreakerSettings`.
     """
@@ -114,7 +114,7 @@ class EventBusSettings(_Section):
     block_timeout: Seconds = 5.0
     shed: tuple[SheddableType, ...] = ()
     idempotency_window: Seconds = 300.0
-    handler_timeout: Seconds = 5.0
+    handler_timeout: Lifetime = 5.0
     dead_letter_ttl: Lifetime = None
     circuit_breaker: CircuitBreakerSettings = CircuitBreakerSettings()
 
