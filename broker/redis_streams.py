@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from dramatiq import Message, Worker
 from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError, Retries
 
-from ..errors import BacklogFull, BatchFailed, BrokerError, HandlerError
+from ..errors import BacklogFull, BatchFailed, BrokerError
 from ..settings import Settings
+from .asking import Asking
 from .batch import Batch
-from .consumer import UNDECIDED_MS, StreamConsumer, end_unrun, hand_back
+from .consumer import StreamConsumer, end_unrun, hand_back
 from .current import current_delivery
 from .delivery import Delivery
 from .gatekeeping import Gatekeeper
 from .groups import groups_maker
-from .guard_subjects import claimed_subject, halted_subject, whole_subject
+from .guard_subjects import claimed_subject, whole_subject
 from .guarded_broker import GuardedBroker
 from .guards import Guards
 from .health import MAX_SILENCE_S, HealthReport
-from .hooks import Found, Hook, Hooks
+from .hooks import Hooks
 from .intake import Intake
 from .outages import Outages
 from .process import ConsumingProcess
 from .server import check_server
-from .settlements import EXPIRED, Enqueue, Park
+from .settlements import Enqueue
 from .turning_away import TurnedAway
 
 __all__ = ["RedisStreamsBroker"]
@@ -85,6 +84,7 @@ class RedisStreamsBroker(GuardedBroker):
     ) -> None:
         super().__init__(middleware, url=url, namespace=namespace, settings=settings)
         self._hooks = Hooks(self)
+        self._asking = Asking(self, self._hooks)
         self._lock = threading.Lock()  # guards _process
         self._process: ConsumingProcess | None = None
         #: The one that reads, from its boot until its stop begins.
@@ -107,7 +107,7 @@ class RedisStreamsBroker(GuardedBroker):
                 if self._process is not None:
                     self._process.running[threading.get_ident()] = delivery
                 try:
-                    self._ask_before(delivery)
+                    self._asking.ask(delivery)
                 except TurnedAway:
                     # So that Dramatiq does not call the actor; and nobody hears of this delivery.
                     delivery.failed = True
@@ -128,133 +128,6 @@ class RedisStreamsBroker(GuardedBroker):
                     "Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True
                 )
 
-    def _ask_before(self, delivery: Delivery) -> None:
-        """Whether the handler is to run now; of a batch, for which of its events. Looks at the
-        deadline and at halts, then asks the hooks `before_delivery`; see `turning_away`.
-
-        Raises:
-          TurnedAway: It is not.
-        """
-        if isinstance(delivery, Batch):
-            self._ask_batch(delivery)
-            return
-        self._ask_deadline(delivery)
-        for hook, middleware in self._before_delivery():
-            self._ask(hook, middleware, delivery)
-
-    def _before_delivery(self) -> Found:
-        guards = self.guards
-        hooks: Found = self._hooks.before("delivery")
-        if guards is not None and not guards.quiet:
-            hooks = ((_check_halts, guards), *hooks)
-        return hooks
-
-    def _ask_batch(self, batch: Batch) -> None:
-        """Asks for each event; middleware that has a hook `before_batch(broker, deliveries)` is
-        asked for all at once, and returns those that it turns away, how they end, and why.
-
-        Raises:
-          TurnedAway: Every event was turned away.
-        """
-        for one in batch.members:
-            with suppress(TurnedAway):  # the member knows
-                self._ask_deadline(one)
-        for hook, middleware in self._before_delivery():
-            batch.choose()
-            at_once = getattr(middleware, "before_batch", None)
-            if at_once is not None:
-                self._ask_at_once(at_once, middleware, batch)
-                continue
-            for one in batch.chosen:
-                with suppress(TurnedAway):
-                    self._ask(hook, middleware, one)
-        batch.choose()
-        batch.part_with_exceptions()
-        if not batch.chosen:
-            batch.turned_away = True
-            raise TurnedAway(None, "every event of the batch was turned away")
-
-    def _ask_at_once(self, hook: Hook, middleware: object, batch: Batch) -> None:
-        try:
-            refused = list(hook(self, batch.chosen))
-        except Exception as error:
-            self.logger.exception(
-                "before_batch of %r failed; %d events stay pending and run again in %d s.",
-                middleware,
-                len(batch.chosen),
-                UNDECIDED_MS // 1000,
-            )
-            refused = [(one, Park(UNDECIDED_MS, b""), str(error)) for one in batch.chosen]
-        for one, ending, why in refused:
-            with suppress(TurnedAway):
-                self._turn_away(one, TurnedAway(ending, why))
-
-    def _ask_deadline(self, delivery: Delivery) -> None:
-        if 0 < delivery.expires_ns < time.time_ns():
-            self._turn_away(delivery, TurnedAway(EXPIRED))
-
-    def _ask(self, hook: Hook, middleware: object, delivery: Delivery) -> None:
-        """Calls a hook `before_delivery`; see `turning_away`.
-
-        Raises:
-          TurnedAway: The handler does not run now.
-        """
-        try:
-            hook(self, delivery)
-        except TurnedAway as away:
-            self._turn_away(delivery, away)
-        except Exception as error:
-            # Whether the handler may run is not known: it does not.
-            self.logger.exception(
-                "before_delivery of %r failed; %r stays pending and runs again in %d s.",
-                middleware,
-                delivery,
-                UNDECIDED_MS // 1000,
-            )
-            self._turn_away(delivery, TurnedAway(Park(UNDECIDED_MS, b""), str(error)))
-
-    def _turn_away(self, delivery: Delivery, away: TurnedAway) -> NoReturn:
-        delivery.turned_away = True
-        delivery.ending = away.ending
-        delivery.hold_s = away.hold_s
-        guards = self.guards
-        if guards is not None:
-            guards.leave(delivery.queue_name, "" if delivery.event is None else delivery.event.key)
-        for hook, middleware in self._hooks.after("turned_away"):
-            try:
-                hook(self, delivery)
-            except Exception:
-                self.logger.critical("after_turned_away of %r failed.", middleware, exc_info=True)
-        raise away
-
-    def _fail_members(self, batch: Batch, failed: BatchFailed) -> BaseException:
-        """Lets Dramatiq's Retries decide for each event that a handler of batches says has failed.
-
-        Returns:
-          What the batch as a whole is to be told: `failed`, or what is wrong with it.
-        """
-        try:
-            failures = batch.failures(failed)
-        except HandlerError as wrong:
-            batch.stuff_exception(wrong)
-            return wrong
-        batch.members_failed = True
-        retries = [
-            (hook, one)
-            for hook, one in self._hooks.after("process_message")
-            if isinstance(one, Retries)
-        ]
-        for member, error in failures:
-            member.stuff_exception(error)
-            current_delivery.set(member)
-            for hook, middleware in retries:
-                try:
-                    hook(self, member, exception=error)
-                except Exception:
-                    self.logger.critical("%r failed for %r.", middleware, member, exc_info=True)
-        current_delivery.set(batch)
-        return failed
-
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Calls the `after_` hooks that are overridden; see `Hooks`."""
         if signal in ("process_message", "ack", "nack") and _is_turned_away(args[0]):
@@ -267,7 +140,7 @@ class RedisStreamsBroker(GuardedBroker):
         if signal == "process_message" and isinstance(args[0], Batch):
             batch = args[0]
             if isinstance(kwargs.get("exception"), BatchFailed):
-                kwargs["exception"] = self._fail_members(batch, kwargs["exception"])
+                kwargs["exception"] = self._asking.fail_members(batch, kwargs["exception"])
             raised = kwargs.get("exception") is not None
             batch_failed = raised and (batch.is_split or batch.members_failed)
         for hook, middleware in self._hooks.after(signal):
@@ -561,10 +434,3 @@ class RedisStreamsBroker(GuardedBroker):
 
 def _is_turned_away(message: Any) -> bool:
     return isinstance(message, Delivery) and message.turned_away
-
-
-def _check_halts(broker: RedisStreamsBroker, delivery: Delivery) -> None:
-    """Halts need no middleware."""
-    guards = broker.guards
-    if guards is not None:
-        guards.check(halted_subject(broker, delivery))

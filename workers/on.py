@@ -177,8 +177,8 @@ def on(
         key: `rerun`, `dead_letter`, or a function that asks the outside world; see `Idempotency`.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
         throws, time_limit (ms; default: the settings' handler_timeout; None: for ever), max_age,
-        ...; and runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter and
-        limiter_delay (see `Limits`), whose middleware is added where it is missing.
+        ...; and runs_when_halted (bool), breaker and breaker_key (see `CircuitBreaker`), limiter
+        and limiter_delay (see `Limits`), whose middleware is added where it is missing.
 
     Raises:
       HandlerDefinitionError: Something about the declaration is wrong.
