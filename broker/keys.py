@@ -59,6 +59,20 @@ GUARDS:breakers                            HASH    breaker -> its state, JSON
 GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
 GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
+
+What is done when (SCHED = {NS:scheduler}):
+SCHED:lease                                STRING  the scheduler process that leads; ends with it
+SCHED:leader                               STRING  "EPOCH NAME" of the last one that led: all that
+                                                   a leader writes is compared with it
+SCHED:members                              HASH    scheduler process -> last heard of, ms
+SCHED:schedules                            HASH    schedule -> its definition, JSON
+SCHED:state:SCHEDULE                       HASH    cursor (last fire time dealt with, ms), number of
+                                                   the last run, timing, paused, asked, totals
+SCHED:runs:SCHEDULE                        HASH    number -> "FIRED BEGAN ATTEMPTS ASKED BY": runs
+                                                   that have begun and not ended
+SCHED:history:SCHEDULE                     STREAM  how runs ended, and what was missed
+SCHED:changes                              STREAM  schedules that were changed, by whom (newest
+                                                   1,000): wakes the leader and who stands by
 """
 
 from __future__ import annotations
@@ -67,7 +81,16 @@ from dataclasses import dataclass, field
 
 from ..events import Lane
 
-__all__ = ["LANES", "GuardKeys", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
+__all__ = [
+    "LANES",
+    "GuardKeys",
+    "Keys",
+    "LogKeys",
+    "MemberKeys",
+    "QueueKeys",
+    "SchedulerKeys",
+    "SourceKeys",
+]
 
 #: Lanes in the order in which they are read.
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -268,6 +291,45 @@ class GuardKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerKeys:
+    """What is done when, in one namespace."""
+
+    tag: str
+
+    @property
+    def lease(self) -> str:
+        return f"{self.tag}:lease"
+
+    @property
+    def leader(self) -> str:
+        return f"{self.tag}:leader"
+
+    @property
+    def members(self) -> str:
+        return f"{self.tag}:members"
+
+    @property
+    def schedules(self) -> str:
+        return f"{self.tag}:schedules"
+
+    @property
+    def changes(self) -> str:
+        return f"{self.tag}:changes"
+
+    def state(self, schedule: str) -> str:
+        """What became of `schedule` so far."""
+        return f"{self.tag}:state:{schedule}"
+
+    def runs(self, schedule: str) -> str:
+        """Runs of `schedule` that have begun and not ended."""
+        return f"{self.tag}:runs:{schedule}"
+
+    def history(self, schedule: str) -> str:
+        """How runs of `schedule` ended."""
+        return f"{self.tag}:history:{schedule}"
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the keys of one namespace."""
 
@@ -290,6 +352,11 @@ class Keys:
     def guards(self) -> GuardKeys:
         """Keys that tell what is stopped."""
         return GuardKeys(f"{{{self.namespace}:guards}}")
+
+    @property
+    def scheduler(self) -> SchedulerKeys:
+        """Keys of schedules and their runs."""
+        return SchedulerKeys(f"{{{self.namespace}:scheduler}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

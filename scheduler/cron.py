@@ -142,6 +142,4 @@ def _weekday(text: str) -> int:
 def _covers_day(trigger: CronTrigger) -> bool:
     hours = next(field for field in trigger.fields if field.name == "hour")
     at = datetime(2000, 1, 1, tzinfo=UTC)
-    return all(
-        hours.get_next_value(at.replace(hour=hour)) == hour for hour in range(24)
-    )
+    return all(hours.get_next_value(at.replace(hour=hour)) == hour for hour in range(24))

@@ -142,9 +142,7 @@ class Schedule(BaseModel):
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
-        given = [
-            name for name in ("cron", "every", "at") if getattr(self, name) is not None
-        ]
+        given = [name for name in ("cron", "every", "at") if getattr(self, name) is not None]
         if len(given) != 1:
             what = " and ".join(given) or "none of them is"
             raise ValueError(f"give one of cron, every and at; here: {what}")

@@ -107,17 +107,17 @@ def _end_of_repetition(where: tzinfo, at: datetime) -> datetime:
 def _first_change(where: tzinfo, start: datetime, end: datetime) -> datetime | None:
     """The first moment after `start`, `end` included, at which the offset is another."""
     offset = _offset(where, start)
-    low = start
-    for high in _steps(start, end):
-        if _offset(where, high) != offset:
+    before = start
+    for at in _steps(start, end):
+        if _offset(where, at) != offset:
             # Changes fall on whole seconds.
-            low, high = low.replace(microsecond=0), high.replace(microsecond=0)
+            low, high = before.replace(microsecond=0), at.replace(microsecond=0)
             while high - low > _SECOND:
                 middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
                 same = _offset(where, middle) == offset
                 low, high = (middle, high) if same else (low, middle)
             return high
-        low = high
+        before = at
     return None
 
 
