@@ -37,6 +37,8 @@ __all__ = ["SchedulerProcess"]
 
 #: How often the lease is renewed while it holds.
 RENEWALS = 3
+#: Longest time between two looks at the lease, seconds: they tell others that this process lives.
+LOOK_S = 2.0
 #: Longest pause between attempts to reach the server, seconds.
 RECONNECT_S = 0.5
 #: Seconds after which a process that was not heard of is forgotten.
@@ -207,9 +209,9 @@ class SchedulerProcess:
         if self._term is None:
             # Of what comes from now on, whoever stands by needs to know only that a leader went.
             self._changes.last = lead.newest
-            wait_s = lead.left_ms / 1000 + 0.005
+            wait_s = min(lead.left_ms / 1000 + 0.005, LOOK_S)
         else:
-            wait_s = self._settings.lease / RENEWALS
+            wait_s = min(self._settings.lease / RENEWALS, LOOK_S)
             if returned:
                 self._changes.last = lead.newest
                 self._load()

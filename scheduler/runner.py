@@ -185,10 +185,13 @@ class Runner:
         if known is None:
             return None
         with known.planning:
+            before: State | None = None
             while not self._stopping.is_set():
                 if self._known(name) is not known:
                     return None  # changed or removed: whoever did that has it looked at
                 state = self._links.call(lambda link: read_state(link, self._keys, name))
+                if state == before:
+                    return None  # it was defined anew: that will be looked at when it is loaded
                 left = self._left_behind(known, state)
                 if left is not None:
                     return left
@@ -211,6 +214,7 @@ class Runner:
                     return _Run(known.schedule, record)
                 if begun.what == "busy":
                     return None  # whoever ends a run looks again
+                before = state if begun.what == "stale" else None
         return None
 
     def _plan(self, schedule: Schedule, state: State, now: int) -> tuple[Plan, str]:
@@ -219,6 +223,8 @@ class Runner:
             return Plan(Fire(asked_ms, asked_ms), state.cursor), state.asked
         if state.paused:
             return Plan(None, state.cursor), ""
+        if state.cursor == 0:
+            return Plan(None, now), ""  # its state was lost: it counts from now
         planned = plan(
             schedule.fire_times,
             missed=schedule.missed,

@@ -19,7 +19,7 @@ if redis.call('HGET', KEYS[1], name) ~= ARGV[2] then return {'stale'} end
 local cursor, paused, wish = unpack(redis.call('HMGET', state, 'cursor', 'paused', 'asked'))
 if asked ~= '' then
   if wish ~= asked then return {'stale'} end
-elseif paused or (cursor or '') ~= ARGV[3] then
+elseif paused or (cursor or '0') ~= ARGV[3] then
   return {'stale'}
 end
 if fired ~= '' and redis.call('HLEN', runs) >= tonumber(ARGV[10]) then return {'busy'} end
