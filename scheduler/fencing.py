@@ -66,7 +66,7 @@ class FencedLink(Link):
         return super().run_many([self._with_preface(call) for call in calls])
 
     def _with_preface(self, call: Call[T]) -> Call[T]:
-        if call.keys and call.keys[-1] == self._leader:
+        if _PREFACE.encode() in call.script.text:
             return call  # the base class runs it again, since the server did not know the script
         keys, args = (*call.keys, self._leader), (*call.args, self._own)
         return Call(_fenced(call.script), keys, args, call.parse)

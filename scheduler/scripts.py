@@ -59,7 +59,7 @@ def lead(keys: SchedulerKeys, name: str, lease_ms: int, forget_ms: int) -> Call[
 
 def leads(keys: SchedulerKeys) -> Call[int]:
     """The epoch. On a leader's connections: fails unless it leads still."""
-    return Call(script("leads"), (keys.lease, keys.leader), (), int)
+    return Call(script("leads"), (keys.leader,), (), int)
 
 
 def abdicate(keys: SchedulerKeys, name: str) -> Call[int]:

@@ -86,9 +86,11 @@ def test_what_is_stored_is_read_again(fields: dict[str, Any]) -> None:
     assert again.timing == made.timing
     changed = schedule(**{**fields, "kind": "send", "deadline": 5})
     assert changed.timing == made.timing
-    assert schedule(**{**fields, "end": "2199-01-01"}).timing != made.timing if (
-        "at" not in fields
-    ) else True
+    assert (
+        schedule(**{**fields, "end": "2199-01-01"}).timing != made.timing
+        if ("at" not in fields)
+        else True
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"name": "x"}'])

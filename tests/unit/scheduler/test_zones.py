@@ -40,9 +40,9 @@ CHANGES = [
 
 def parts(least: int, most: int) -> st.SearchStrategy[list[int] | None]:
     """Values of one field; None: all."""
-    return st.none() | st.lists(
-        st.integers(least, most), min_size=1, max_size=4, unique=True
-    ).map(sorted)
+    return st.none() | st.lists(st.integers(least, most), min_size=1, max_size=4, unique=True).map(
+        sorted
+    )
 
 
 def field(values: list[int] | None) -> str:
