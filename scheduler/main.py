@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
@@ -50,15 +51,23 @@ def run_scheduler(settings: Settings, broker: RedisStreamsBroker | None = None) 
         check_server(link)
     finally:
         link.close()
-    process = SchedulerProcess(broker)
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    process = SchedulerProcess(broker, on_end=lambda: waker.send(b"e"))
     host, port = settings.scheduler.host, settings.scheduler.port
     server = None
     if port is not None:
         server = HealthServer(host, port, health=process.health, exposition=process.exposition)
         _logger.info("Health and metrics of %s: %s", process.name, server.url)
     _stop_on_signals(process)
+    # A signal may reach any thread: this is how the main one, which has to handle it, hears of it.
+    before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     process.start()
-    process.wait()
+    while not process.wait(0):
+        woken.recv(64)
+    signal.set_wakeup_fd(before)
+    woken.close()
+    waker.close()
     if server is not None:
         server.close()
     if process.left_runs:

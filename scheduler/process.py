@@ -67,6 +67,7 @@ class SchedulerProcess:
       broker: Server, namespace, settings; and the actors that schedules may send to.
       name: Of this process; unique.
       clock: The server's clock; fire times go by it.
+      on_end: Called, in the process's own thread, when `stop` has done its work.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class SchedulerProcess:
         *,
         name: str | None = None,
         clock: ServerClock | None = None,
+        on_end: Callable[[], object] = lambda: None,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.name = name or f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self.metrics = SchedulerMetrics()
+        self._on_end = on_end
         self._broker = broker
         self._keys = broker.keys.scheduler
         self._settings = broker.settings.scheduler
@@ -165,6 +168,7 @@ class SchedulerProcess:
             self._link.close()
             self._timers.close(wait=False)
             self._ended.set()
+            self._on_end()
 
     def _persist(
         self,

@@ -208,7 +208,8 @@ class Runner:
                     record = RunRecord(
                         begun.number, planned.run.time, begun.now_ms, 1, bool(asked), self._who
                     )
-                    self._take(name, begun.number)
+                    if not self._take(name, begun.number):
+                        continue  # found on the server by a thread that planned a newer definition
                     if known.schedule.max_running > 1:
                         self.look(name)  # what comes next need not wait for this run
                     return _Run(known.schedule, record)
