@@ -53,6 +53,15 @@ if TYPE_CHECKING:
         to_cloudevent_http,
         upcast,
     )
+    from .scheduler import (
+        JobKind,
+        RunContext,
+        Schedule,
+        SchedulerProcess,
+        Schedules,
+        read_schedule_file,
+        register_kind,
+    )
     from .settings import Settings
     from .workers import (
         LatencyMetrics,
@@ -80,6 +89,7 @@ __all__ = [
     "Event",
     "EventType",
     "FillEvent",
+    "JobKind",
     "Lane",
     "Laned",
     "LatencyMetrics",
@@ -93,6 +103,10 @@ __all__ = [
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
+    "RunContext",
+    "Schedule",
+    "SchedulerProcess",
+    "Schedules",
     "Settings",
     "Side",
     "SignalEvent",
@@ -114,13 +128,15 @@ __all__ = [
     "on",
     "publish",
     "publish_many",
+    "read_schedule_file",
+    "register_kind",
     "to_cloudevent",
     "to_cloudevent_http",
     "upcast",
 ]
 
 #: Where the names come from, in the order of the layers.
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers")
+_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler")
 
 
 def __getattr__(name: str) -> Any:
