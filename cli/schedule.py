@@ -51,8 +51,9 @@ def _schedules(ctx: click.Context, *, with_handlers: bool = False) -> Iterator[S
     settings = settings_from(ctx)
     refuse_new(settings.redis.url)
     if with_handlers and settings.workers.handlers:
-        broker = default_broker(settings)
+        default_broker(settings)
         load_handlers(settings.workers.handlers)
+        broker = default_broker(settings)  # the application may have set one of its own meanwhile
     else:
         broker = RedisStreamsBroker(settings=settings, middleware=[])
     try:

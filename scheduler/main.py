@@ -44,8 +44,11 @@ def run_scheduler(settings: Settings, broker: RedisStreamsBroker | None = None) 
       HandlerModuleError: A module cannot be loaded.
       BrokerError: The server cannot be reached, or is one that must not be used.
     """
-    broker = broker or default_broker(settings)
+    given = broker
+    broker = given or default_broker(settings)
     load_handlers(settings.workers.handlers)
+    if given is None:
+        broker = default_broker(settings)  # an application may have set one of its own meanwhile
     link = Link(broker.endpoint)
     try:
         check_server(link)
