@@ -13,7 +13,6 @@ thread at a time.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,23 +20,16 @@ from typing import Protocol
 from dramatiq.logging import get_logger
 
 from ..broker import RedisStreamsBroker
-from ..errors import BrokerConnectionError, BrokerError, LeadershipLost, StreamatiqError
+from ..errors import BrokerConnectionError, LeadershipLost, StreamatiqError
 from . import scripts
-from .context import RunContext
 from .definition import Schedule
+from .doing import RunDoer
 from .fencing import FencedLinks
-from .kinds import kind_named
 from .metrics import SchedulerMetrics
 from .planning import Fire, Plan, delay_by_name, plan
-from .scripts import RunEnd
 from .store import RunRecord, State, read_state
 
 __all__ = ["Runner", "Timer"]
-
-#: How often a run is begun before it is given up: it may be what kills the process.
-MOST_ATTEMPTS = 3
-#: Longest text that is kept about a run, characters.
-MOST_DETAIL = 500
 
 
 class Timer(Protocol):
@@ -93,7 +85,9 @@ class Runner:
         stopping: threading.Event,
     ) -> None:
         self.logger = get_logger(__name__, type(self))
-        self._broker = broker
+        self._doer = RunDoer(
+            broker, links, who, metrics=metrics, history=history, stopping=stopping
+        )
         self._keys = broker.keys.scheduler
         self._links = links
         self._who = who
@@ -282,64 +276,8 @@ class Runner:
             if not self._active:
                 self.idle.set()
 
-    # -- running -------------------------------------------------------------------------------
-
     def _do(self, run: _Run) -> None:
-        name, record = run.schedule.name, run.record
-        began_s = time.monotonic()
         try:
-            done = self._outcome(run)
-            if done is None:
-                return
-            end, recorded = done
-            if not recorded:
-                call = scripts.end(self._keys, end)
-                self._links.call(lambda link: link.run(call))
-            self._metrics.ended(run.schedule.kind, end.outcome, time.monotonic() - began_s)
+            self._doer.do(run.schedule, run.record)
         finally:
-            self._leave(name, record.number)
-
-    def _outcome(self, run: _Run) -> tuple[RunEnd, bool] | None:
-        """Does the run; tells how it ended, and whether that is recorded. None: it had ended."""
-        schedule, record = run.schedule, run.record
-        end = RunEnd(schedule.name, record.number, "done", "", self._history)
-        attempt = record.attempts
-        try:
-            kind, parameters = kind_named(schedule)
-            if record.by != self._who or record.attempts > 1:
-                call = scripts.repeat(self._keys, schedule.name, record.number, self._who)
-                attempt = self._links.call(lambda link: link.run(call))
-                if attempt == 0:
-                    return None
-                if attempt > MOST_ATTEMPTS or not kind.repeatable:
-                    detail = f"begun {attempt - 1} times, and no process lived to end it"
-                    self._say(schedule.name, "interrupted", detail)
-                    return end._replace(outcome="interrupted", detail=detail), False
-            context = RunContext(
-                self._broker,
-                self._links,
-                end,
-                fired_ms=record.fired_ms,
-                asked=record.asked,
-                attempt=attempt,
-                stopping=self._stopping,
-            )
-            said = kind.run(context, parameters) or ""
-            return end._replace(detail=said[:MOST_DETAIL]), context.ended
-        except LeadershipLost:
-            raise
-        except Exception as error:
-            if isinstance(error, BrokerConnectionError) and self._links.ended.is_set():
-                raise
-            expected = isinstance(error, StreamatiqError)
-            detail = str(error) if expected else f"{type(error).__name__}: {error}"
-            if expected and isinstance(error, BrokerError):
-                self._say(schedule.name, "failed", detail)
-            else:
-                self.logger.error(
-                    "Schedule %s: the run failed: %s", schedule.name, detail, exc_info=not expected
-                )
-            return end._replace(outcome="failed", detail=detail[:MOST_DETAIL]), False
-
-    def _say(self, name: str, outcome: str, detail: str) -> None:
-        self.logger.error("Schedule %s: the run is %s: %s", name, outcome, detail)
+            self._leave(run.schedule.name, run.record.number)

@@ -10,7 +10,6 @@ import dramatiq
 import redis
 from dramatiq.middleware import default_middleware
 from pydantic import BaseModel
-
 from tests.support import wait_until
 
 from streamatiq import Event, Partitioned, RedisStreamsBroker, Settings

@@ -153,7 +153,9 @@ def test_a_run_that_kills_every_leader_is_given_up(desk: Desk) -> None:
         run = leader.runner._next("some")
         if run is None:
             break
-        outcome = leader.runner._outcome(run)  # killed before the end is recorded
+        outcome = leader.runner._doer.outcome(
+            run.schedule, run.record
+        )  # killed before the end is recorded
         if outcome is not None and outcome[0].outcome == "interrupted":
             leader.runner._take("some", 0)
             leader.runner._leave("some", 0)

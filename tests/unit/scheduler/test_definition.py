@@ -179,6 +179,7 @@ def test_names_of_months_macros_and_named_fields() -> None:
     assert readings("@weekly").after(start) == datetime(2026, 1, 18)
     assert readings("@yearly").after(start) == datetime(2027, 1, 1)
     assert readings({"day": "last", "hour": "18"}).after(start) == datetime(2026, 1, 31, 18)
+    assert readings({"day": "2nd fri"}).after(start) == datetime(2026, 2, 13)
     # APScheduler's own: all fields must hold, and Monday is 0.
     both = readings({"day": "13", "day_of_week": "4"})
     assert both.after(start) == datetime(2026, 2, 13)
