@@ -13,8 +13,11 @@ from redis.connection import AbstractConnection
 from ..broker.connections import Endpoint
 from ..broker.faults import translated
 
-__all__ = ["Changed", "Changes"]
+__all__ = ["MOST", "Changed", "Changes"]
 
+#: Changes taken in one read. The stream keeps about as many: after a full read, older ones may have
+#: been dropped unseen.
+MOST = 1000
 #: Seconds beyond its own time-out after which a read's connection counts as lost.
 MARGIN_S = 5.0
 
@@ -59,7 +62,7 @@ class Changes:
                 self._connection = connection
             block_ms = max(1, int(timeout_s * 1000))
             connection.send_command(
-                "XREAD", "COUNT", 1000, "BLOCK", block_ms, "STREAMS", self._key, self.last
+                "XREAD", "COUNT", MOST, "BLOCK", block_ms, "STREAMS", self._key, self.last
             )
             if not self._readable(connection, timeout_s + MARGIN_S):
                 self.close_connection()  # a read is under way on it

@@ -25,7 +25,7 @@ from ..broker import RedisStreamsBroker
 from ..broker.connections import Link, RetryPolicy
 from ..errors import BrokerConnectionError, BrokerError
 from . import scripts
-from .changes import Changed, Changes
+from .changes import MOST, Changed, Changes
 from .fencing import FencedLinks
 from .metrics import SchedulerMetrics
 from .runner import Runner
@@ -286,6 +286,10 @@ class SchedulerProcess:
 
     def _take_in(self, changed: Sequence[Changed]) -> None:
         assert self._term is not None
+        if len(changed) >= MOST:
+            self._load()
+            self._term.runner.look_at_all()
+            return
         if any(one.action in ("created", "changed", "removed") for one in changed):
             self._load()
         for name in {one.schedule for one in changed} & self._term.runner.names:

@@ -9,7 +9,8 @@
 -- done, {'CONFLICT', name} if a definition is not the expected one, {'FULL', ''} if there would be too
 -- many schedules.
 -- The fire times of a new schedule, and of one whose timing is changed, count from now.
--- A run that has begun goes on, and is forgotten in the end if its schedule was removed.
+-- A run that has begun goes on, and is forgotten in the end if its schedule was removed, or after a
+-- day; and at once when the schedule is defined anew: then it does not publish or send any more.
 -- Effects of each change, in order: 1 the definition  2 the state (and history)  3 the leader is told.
 --@include _time.lua
 local count = redis.call('HLEN', KEYS[1])
@@ -29,16 +30,18 @@ local outcome = {}
 for i = 3, #ARGV, 5 do
   local name, definition, timing = ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local at = 3 + (i - 3) / 5 * 3
-  local state, history, done = KEYS[at], KEYS[at + 2], nil
+  local state, runs, history, done = KEYS[at], KEYS[at + 1], KEYS[at + 2], nil
   if ARGV[i] == 'drop' then
     done = before[i] and 'removed' or 'gone'
     redis.call('HDEL', KEYS[1], name)
     redis.call('UNLINK', state, history)
+    redis.call('EXPIRE', runs, 86400)
   elseif before[i] == definition then
     done = 'same'
   else
     done = before[i] and 'changed' or 'created'
     redis.call('HSET', KEYS[1], name, definition)
+    if not before[i] then redis.call('UNLINK', runs) end
     if redis.call('HGET', state, 'timing') ~= timing then
       redis.call('HSET', state, 'timing', timing, 'cursor', string.format('%d', now_ms))
     end

@@ -152,6 +152,21 @@ def test_a_run_goes_on_when_its_schedule_is_removed(desk: Desk, client: redis.Re
     assert client.exists(keys.state("a"), keys.history("a"), keys.runs("a")) == 0
 
 
+def test_what_a_removed_schedule_left_behind_is_not_the_business_of_a_new_one(
+    desk: Desk, client: redis.Redis
+) -> None:
+    desk.schedules.add(tick("a"))
+    desk.now_ms = desk.next_time()
+    assert desk.lead("one").runner._next("a") is not None  # and dies
+    desk.schedules.remove("a")
+    keys = desk.broker.keys.scheduler
+    assert 0 < client.ttl(keys.runs("a")) <= 86_400
+    desk.schedules.add(tick("a", every="1h"))
+    desk.lead("two").look()
+    assert desk.ticks() == []
+    assert client.exists(keys.runs("a")) == 0
+
+
 def test_there_is_a_limit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "MOST_SCHEDULES", 3)
     desk.schedules.add(tick("a"), tick("b"))
