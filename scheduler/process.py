@@ -247,17 +247,18 @@ class SchedulerProcess:
     def _begin_term(self, lead: Lead) -> None:
         own = f"{lead.epoch} {self.name}"
         links = FencedLinks(self._broker.endpoint, self._retry, self._keys.leader, own)
+        timer = self._timers.begin()
         runner = Runner(
             self._broker,
             links,
             own,
-            self._timers,
+            timer,
             now_ms=self._clock.now_ms,
             metrics=self.metrics,
             history=self._settings.history,
             stopping=self._stopping,
         )
-        self._timers.serve(runner.fire)
+        timer.fire = runner.fire
         self._changes.last = lead.newest
         self._term = _Term(lead.epoch, links, runner)
         self.metrics.leader.set(1)
@@ -276,7 +277,7 @@ class SchedulerProcess:
         term, self._term = self._term, None
         if term is not None:
             term.links.ended.set()
-            self._timers.serve(None)
+            self._timers.end()
             term.links.close()
         self.metrics.leader.set(0)
 

@@ -21,7 +21,7 @@ from apscheduler.schedulers.background import (  # type: ignore[import-untyped]
 )
 from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]
 
-__all__ = ["ServerClock", "Timers"]
+__all__ = ["ServerClock", "TermTimer", "Timers"]
 
 #: No limit of APScheduler's: how many runs there may be is decided on the server.
 _NO_LIMIT = 1_000_000
@@ -79,33 +79,45 @@ class Timers:
             timezone=UTC,
             daemon=True,
         )
-        self._fire: Callable[[str], None] | None = None
-        self._lock = threading.Lock()  # guards _fire
+        self._lock = threading.Lock()  # guards _term, and that jobs are those of its wishes
+        self._term: TermTimer | None = None
         self._scheduler.start()
 
-    def serve(self, fire: Callable[[str], None] | None) -> None:
-        """Whom wake-ups are for from now on; what was wished before is dropped."""
+    def begin(self) -> TermTimer:
+        """A new term: whatever was wished before is dropped, and so is what earlier terms wish."""
         with self._lock:
-            self._fire = fire
-        self._scheduler.remove_all_jobs()
+            self._term = TermTimer(self)
+            self._scheduler.remove_all_jobs()
+            return self._term
 
-    def wake(self, name: str, at_ms: int) -> None:
-        """Fires schedule `name` at `at_ms`, the server's clock; at once if that has passed."""
+    def end(self) -> None:
+        """Nothing is fired any more until the next term."""
+        with self._lock:
+            self._term = None
+            self._scheduler.remove_all_jobs()
+
+    def wake(self, term: TermTimer, name: str, at_ms: int) -> None:
+        """See `TermTimer.wake`."""
         at = self._clock.local(max(at_ms, 1))
-        self._scheduler.add_job(
-            self._call,
-            DateTrigger(at, timezone=UTC),
-            args=(name,),
-            id=name,
-            replace_existing=True,
-        )
+        with self._lock:
+            if self._term is term:
+                self._scheduler.add_job(
+                    term.fire,
+                    DateTrigger(at, timezone=UTC),
+                    args=(name,),
+                    id=name,
+                    replace_existing=True,
+                )
 
-    def forget(self, name: str) -> None:
-        """Fires it no more."""
-        try:
-            self._scheduler.remove_job(name)
-        except JobLookupError:
-            return  # it fires just now, or nothing was wished
+    def forget(self, term: TermTimer, name: str) -> None:
+        """See `TermTimer.forget`."""
+        with self._lock:
+            if self._term is not term:
+                return
+            try:
+                self._scheduler.remove_job(name)
+            except JobLookupError:
+                return  # it fires just now, or nothing was wished
 
     def recheck(self) -> None:
         """Looks at the clock again: it was set."""
@@ -121,8 +133,22 @@ class Timers:
         """Ends the timer; with `wait` the threads, too."""
         self._scheduler.shutdown(wait=wait)
 
-    def _call(self, name: str) -> None:
-        with self._lock:
-            fire = self._fire
-        if fire is not None:
-            fire(name)
+
+class TermTimer:
+    """The wake-ups of one term of leadership. Thread-safe.
+
+    A thread of an earlier term may still be busy: its wishes must not take the place of ours.
+    """
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        #: What is called, in a thread of the pool. Set before the first wish.
+        self.fire: Callable[[str], None] = lambda name: None
+
+    def wake(self, name: str, at_ms: int) -> None:
+        """Fires schedule `name` at `at_ms`, the server's clock; at once if that has passed."""
+        self._timers.wake(self, name, at_ms)
+
+    def forget(self, name: str) -> None:
+        """Fires it no more."""
+        self._timers.forget(self, name)
