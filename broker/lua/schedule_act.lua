@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Pauses a schedule, lets it go on, or asks for a run now.
 -- KEYS  1 schedules HASH  2 state HASH  3 changes STREAM
 -- ARGV  1 name  2 'pause', 'resume' or 'run'  3 who asks for it
@@ -15,7 +15,9 @@ if there == (action ~= 'resume') then return 'same' end
 local _, now_ms = server_time()
 if action == 'resume' then
   redis.call('HDEL', KEYS[2], 'paused')
-  redis.call('HSET', KEYS[2], 'cursor', string.format('%d', now_ms))
+  -- Never back, whatever the clock does: what was dealt with is not dealt with again.
+  local cursor = math.max(now_ms, tonumber(redis.call('HGET', KEYS[2], 'cursor') or 0))
+  redis.call('HSET', KEYS[2], 'cursor', string.format('%d', cursor))
 else
   redis.call('HSET', KEYS[2], field, string.format('%d %s', now_ms, who))
 end

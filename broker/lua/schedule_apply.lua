@@ -12,6 +12,7 @@
 -- A run that has begun goes on, and is forgotten in the end if its schedule was removed, or after a
 -- day; and at once when the schedule is defined anew: then it does not publish or send any more.
 -- Effects of each change, in order: 1 the definition  2 the state (and history)  3 the leader is told.
+-- Not allowed at maxmemory (no allow-oom flag): refused before anything is written. Pausing is.
 --@include _time.lua
 local count = redis.call('HLEN', KEYS[1])
 local before = {}
