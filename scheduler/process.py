@@ -23,11 +23,12 @@ from dramatiq.logging import get_logger
 
 from ..broker import RedisStreamsBroker
 from ..broker.connections import Link, RetryPolicy
-from ..errors import BrokerConnectionError, BrokerError
+from ..errors import BrokerError
 from . import scripts
 from .changes import MOST, Changed, Changes
 from .fencing import FencedLinks
 from .metrics import SchedulerMetrics
+from .persistence import Persistence
 from .runner import Runner
 from .scripts import Lead
 from .store import read_definitions
@@ -39,8 +40,6 @@ __all__ = ["SchedulerProcess"]
 RENEWALS = 3
 #: Longest time between two looks at the lease, seconds: they tell others that this process lives.
 LOOK_S = 2.0
-#: Longest pause between attempts to reach the server, seconds.
-RECONNECT_S = 0.5
 #: Seconds after which a process that was not heard of is forgotten.
 FORGET_S = 60.0
 #: Longest time in which the thread that takes care of leadership gives no sign, seconds: with a
@@ -90,6 +89,7 @@ class SchedulerProcess:
         self._link = Link(broker.endpoint, name="streamatiq-scheduler-lease")
         self._changes = Changes(self._keys.changes, broker.endpoint)
         self._retry = RetryPolicy(None, float(broker.settings.redis.retry_delay))
+        self._persist = Persistence(self._retry, on_turn=self._sign, on_failure=self._lost)
         #: Set when no run is to begin any more.
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -158,7 +158,7 @@ class SchedulerProcess:
 
     def _run(self) -> None:
         try:
-            self._persist(self._turn, self._stopping.is_set, self._stopping.wait)
+            self._persist(self._turn, done=self._stopping.is_set, wait=self._stopping.wait)
             self._drain()
         except Exception:
             self.logger.exception("The scheduler ends: it cannot go on.")
@@ -170,36 +170,8 @@ class SchedulerProcess:
             self._ended.set()
             self._on_end()
 
-    def _persist(
-        self,
-        turn: Callable[[], None],
-        done: Callable[[], bool],
-        wait: Callable[[float], bool],
-    ) -> None:
-        """Does turn after turn until it is done, whatever happens to the server."""
-        backoff = self._retry.backoff(wait=wait, limit_s=RECONNECT_S)
-        said = ""
-        while not done():
-            self._turned_s = time.monotonic()
-            try:
-                turn()
-            except BrokerError as error:
-                lost = isinstance(error, BrokerConnectionError)
-                if str(error) != said:
-                    self.logger.log(30 if lost else 40, "Scheduler: %s Trying on.", error)
-                said = str(error)
-                self._lost()
-                backoff.pause()
-            except Exception:
-                # Without this thread nobody would lead: go on, and say so.
-                self.logger.exception("Scheduler: a turn failed; trying on.")
-                self._lost()
-                backoff.pause()
-            else:
-                if said:
-                    self.logger.warning("Scheduler: the server is back.")
-                    said = ""
-                backoff = self._retry.backoff(wait=wait, limit_s=RECONNECT_S)
+    def _sign(self) -> None:
+        self._turned_s = time.monotonic()
 
     def _lost(self) -> None:
         self._connected = False
@@ -315,7 +287,7 @@ class SchedulerProcess:
                 self.active,
                 self._settings.stop_timeout,
             )
-            self._persist(renew, over, threading.Event().wait)
+            self._persist(renew, done=over, wait=threading.Event().wait)
         self.left_runs = self.active
         if self.left_runs:
             self.logger.warning(
