@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Call", "Script", "script", "script_name"]
+__all__ = ["Call", "Script", "named_script", "script", "script_name"]
 
 #: Names of the scripts that were loaded, by what stands in EVAL and EVALSHA.
 _names: dict[bytes | str, str] = {}
@@ -21,6 +21,8 @@ _names: dict[bytes | str, str] = {}
 T = TypeVar("T")
 
 _INCLUDE = re.compile(r"^--@include (\S+)$", re.MULTILINE)
+_FUNCTION = re.compile(r"^--@function (\S+)$", re.MULTILINE)
+_FLAGS = re.compile(r"^#!lua[^\n]*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,31 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Loads `name`.lua from the package."""
-    folder = files(__package__) / "lua"
-    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    text = _INCLUDE.sub(lambda found: (folder / found[1]).read_text(encoding="utf-8"), text)
+    """Loads `name`.lua from the package.
+
+    `--@include FILE` puts a file there; `--@function NAME` makes another script a local function
+    of its keys and arguments, so that both happen in one step.
+    """
+    return named_script(name, _FUNCTION.sub(_as_function, _text(name)))
+
+
+def named_script(name: str, text: str) -> Script:
+    """A script of this text; errors call it `name`."""
     data = text.encode()
     # Not a secret: SHA-1 is how EVALSHA names a script.
     sha = hashlib.sha1(data, usedforsecurity=False).hexdigest()
     _names[sha] = _names[data] = name
     return Script(name, data, sha)
+
+
+def _as_function(found: re.Match[str]) -> str:
+    return f"local function {found[1]}(KEYS, ARGV)\n{_FLAGS.sub('', _text(found[1]))}end"
+
+
+def _text(name: str) -> str:
+    folder = files(__package__) / "lua"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: (folder / found[1]).read_text(encoding="utf-8"), text)
 
 
 def script_name(argument: bytes | str) -> str | None:

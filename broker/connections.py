@@ -325,6 +325,10 @@ class LinkPool:
         self._idle: list[Link] = []
         self._pid = os.getpid()
 
+    def new_link(self) -> Link:
+        """A link of the kind that this pool lends."""
+        return Link(self.endpoint)
+
     @contextmanager
     def borrow(self) -> Iterator[Link]:
         """A link for this thread alone while the block runs."""
@@ -334,7 +338,7 @@ class LinkPool:
                     link.forget()
                 self._idle = []
                 self._pid = os.getpid()
-            link = self._idle.pop() if self._idle else Link(self.endpoint)
+            link = self._idle.pop() if self._idle else self.new_link()
         try:
             yield link
         except BaseException:

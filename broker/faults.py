@@ -17,6 +17,7 @@ from ..errors import (
     BrokerConnectionError,
     BrokerError,
     CommandFailed,
+    LeadershipLost,
     OutOfMemory,
     PermissionDenied,
     ReadOnlyServer,
@@ -46,6 +47,8 @@ def fault(error: raised.RedisError, where: str, command: Sequence[Any] = ()) -> 
         return AuthenticationFailed(
             f"{where} refused the login: {said} Check user and password in redis.url."
         )
+    if text.startswith("NOTLEADER"):
+        return LeadershipLost(f"{where}: {text.removeprefix('NOTLEADER').strip()}. Not written.")
     if isinstance(error, raised.NoPermissionError) or "ACL failure" in text:
         return PermissionDenied(
             f"{where} denies {what}: {said} Give this user the command and key in its ACL."

@@ -62,6 +62,20 @@ GUARDS:audit                               STREAM  a record each change (newest 
 
 Counts of rate limiters (LIMITS = {NS:limits}):
 LIMITS:LIMIT                               STRING  Dramatiq's: how much of LIMIT is in use
+
+What is done when (SCHED = {NS:scheduler}):
+SCHED:lease                                STRING  the scheduler process that leads; ends with it
+SCHED:leader                               STRING  "EPOCH NAME" of the last one that led: all that
+                                                   a leader writes is compared with it
+SCHED:members                              HASH    scheduler process -> last heard of, ms
+SCHED:schedules                            HASH    schedule -> its definition, JSON
+SCHED:state:SCHEDULE                       HASH    cursor (last fire time dealt with, ms), number of
+                                                   the last run, timing, paused, asked, totals
+SCHED:runs:SCHEDULE                        HASH    number -> "FIRED BEGAN ATTEMPTS ASKED BY": runs
+                                                   that have begun and not ended
+SCHED:history:SCHEDULE                     STREAM  how runs ended, and what was missed
+SCHED:changes                              STREAM  schedules that were changed, by whom (newest
+                                                   1,000): wakes the leader and who stands by
 """
 
 from __future__ import annotations
@@ -78,6 +92,7 @@ __all__ = [
     "LogKeys",
     "MemberKeys",
     "QueueKeys",
+    "SchedulerKeys",
     "SourceKeys",
 ]
 
@@ -291,6 +306,45 @@ class LimitKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerKeys:
+    """What is done when, in one namespace."""
+
+    tag: str
+
+    @property
+    def lease(self) -> str:
+        return f"{self.tag}:lease"
+
+    @property
+    def leader(self) -> str:
+        return f"{self.tag}:leader"
+
+    @property
+    def members(self) -> str:
+        return f"{self.tag}:members"
+
+    @property
+    def schedules(self) -> str:
+        return f"{self.tag}:schedules"
+
+    @property
+    def changes(self) -> str:
+        return f"{self.tag}:changes"
+
+    def state(self, schedule: str) -> str:
+        """What became of `schedule` so far."""
+        return f"{self.tag}:state:{schedule}"
+
+    def runs(self, schedule: str) -> str:
+        """Runs of `schedule` that have begun and not ended."""
+        return f"{self.tag}:runs:{schedule}"
+
+    def history(self, schedule: str) -> str:
+        """How runs of `schedule` ended."""
+        return f"{self.tag}:history:{schedule}"
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the keys of one namespace."""
 
@@ -318,6 +372,11 @@ class Keys:
     def limits(self) -> LimitKeys:
         """Keys of rate limiters."""
         return LimitKeys(f"{{{self.namespace}:limits}}")
+
+    @property
+    def scheduler(self) -> SchedulerKeys:
+        """Keys of schedules and their runs."""
+        return SchedulerKeys(f"{{{self.namespace}:scheduler}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

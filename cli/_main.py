@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import ConfigurationError, InvalidSettings, StreamatiqError
+from ..errors import ConfigurationError, InvalidSchedule, InvalidSettings, StreamatiqError
 from ._lazy import LazyCommand, LazyGroup
 from ._state import State, pass_state
 
@@ -27,6 +27,8 @@ COMMANDS = {
     "demo": LazyCommand("demo", "Watch a small trading pipeline run."),
     "ingest": LazyCommand("ingest", "Publish market data from a file."),
     "health": LazyCommand("health", "Tell whether workers do their work."),
+    "scheduler": LazyCommand("scheduler", "Run schedules, or stand by for it."),
+    "schedule": LazyCommand("schedule", "Define schedules, and look at them."),
     "dead": LazyCommand("dead", "Look at dead letters, rerun or delete them."),
     "halt": LazyCommand("halt", "Stop a subscription, a key or everything, now."),
     "resume": LazyCommand("halt", "End a halt."),
@@ -39,7 +41,7 @@ EPILOG = """\b
 Exit codes:
   0    done
   1    failed
-  2    wrong usage, or wrong settings
+  2    wrong usage, wrong settings, or a wrong schedule
   130  interrupted (Ctrl-C)
 """
 
@@ -96,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         for line in _lines(error):
             click.echo(f"streamatiq: error: {line}", err=True)
-        return MISUSED if isinstance(error, ConfigurationError) else FAILED
+        misused = isinstance(error, ConfigurationError | InvalidSchedule)
+        return MISUSED if misused else FAILED
     except BrokenPipeError:
         # Nobody reads any more. What is still buffered must not fail again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -15,6 +15,7 @@ from ..broker.health_reading import read_health, server_problem
 from ..broker.keys import Keys
 from ..broker.wording import counted
 from ..errors import BrokerConnectionError
+from ..scheduler.health import SchedulerHealth, SchedulerMember, read_scheduler_health
 from ..settings import Settings
 from ._server import running
 from ._state import settings_from
@@ -56,6 +57,7 @@ In a container: streamatiq health --host "$(hostname)" --outage-ok
     metavar="SECONDS",
     help="How long a handler may run.  [default: for ever]",
 )
+@click.option("--scheduler", is_flag=True, help="Only scheduler processes.")
 @click.option("--outage-ok", is_flag=True, help="A server that does not answer is no problem.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.pass_context
@@ -66,6 +68,7 @@ def health(
     queues: tuple[str, ...],
     max_silence: float,
     max_running: float | None,
+    scheduler: bool,
     outage_ok: bool,
     as_json: bool,
 ) -> int:
@@ -73,36 +76,56 @@ def health(
 
     Shows what each process does and what waits in each queue, then every problem: which process,
     which queue, since when, and what to do. What is halted, and which breakers are open, is noted;
-    that is no problem. --host, --pid and --queue may be given several times.
+    that is no problem. --host, --pid and --queue may be given several times. Scheduler processes
+    are shown too; with --scheduler, they alone are judged.
     """
+    if scheduler and queues:
+        raise click.UsageError("--scheduler and --queue exclude each other.")
     settings = settings_from(ctx)
     try:
         endpoint = running(settings.redis.url)
         with closing(Link(endpoint, timeout_s=REPLY_TIMEOUT_S, name="streamatiq-health")) as link:
             unfit = server_problem(link)
-            report = read_health(
-                link,
-                Keys(settings.namespace),
-                hosts=hosts,
-                pids=pids,
-                queues=queues,
-                max_silence_s=max_silence,
-                max_running_s=max_running,
-            )
+            keys = Keys(settings.namespace)
+            report = HealthReport([], [])
+            if not scheduler:
+                report = read_health(
+                    link,
+                    keys,
+                    hosts=hosts,
+                    pids=pids,
+                    queues=queues,
+                    max_silence_s=max_silence,
+                    max_running_s=max_running,
+                )
+            schedulers = SchedulerHealth()
+            if scheduler or not (hosts or pids or queues):
+                schedulers = read_scheduler_health(
+                    link,
+                    keys.scheduler,
+                    max_silence_s=max_silence,
+                    hosts=hosts,
+                    pids=pids,
+                    wanted=scheduler,
+                )
     except BrokerConnectionError as error:
         if not outage_ok:
             raise
         click.echo(f"Not known, which counts as healthy here: {error}")
         return 0
     problems = [unfit] if unfit is not None else []
-    if not (report.processes or hosts or pids):
+    if not (scheduler or report.processes or hosts or pids):
         problems.append(_nobody(settings))
-    report = replace(report, problems=[*problems, *report.problems])
+    report = replace(report, problems=[*problems, *report.problems, *schedulers.problems])
     if as_json:
         text = TypeAdapter(HealthReport).dump_json(report, indent=2).decode()
-        click.echo(f'{{\n  "healthy": {str(report.healthy).lower()},{text[1:]}')
+        members = TypeAdapter(list[SchedulerMember]).dump_json(schedulers.members).decode()
+        click.echo(
+            f'{{\n  "healthy": {str(report.healthy).lower()},\n  "schedulers": {members},\n'
+            f'  "schedules": {schedulers.schedules},{text[1:]}'
+        )
     else:
-        for line in _lines(report):
+        for line in _lines(report, schedulers):
             click.echo(line)
     return 0 if report.healthy else UNHEALTHY
 
@@ -113,7 +136,7 @@ def _nobody(settings: Settings) -> Problem:
     return Problem("", "", None, f"No worker process is known in {where}", advice)
 
 
-def _lines(report: HealthReport) -> list[str]:
+def _lines(report: HealthReport, schedulers: SchedulerHealth) -> list[str]:
     rows: list[tuple[str, ...]] = [
         ("PROCESS", "HEARD", "RUNNING", "OLDEST", "QUEUE", "STATE", "HELD")
     ]
@@ -129,12 +152,25 @@ def _lines(report: HealthReport) -> list[str]:
         rows.append((work.name, *(str(count) for count in counts), ready))
     if report.queues:
         lines += [*([""] if lines else []), *_table(rows)]
+    if schedulers.members:
+        rows = [("SCHEDULER", "HEARD", "ROLE", "SCHEDULES")]
+        for one in schedulers.members:
+            plans = str(schedulers.schedules) if one.leads else "-"
+            role = "leads" if one.leads else "stands by"
+            heard = f"{_seconds(one.silent_s)} ago"
+            rows.append((f"{one.host}:{one.pid}", heard, role, plans))
+        lines += [*([""] if lines else []), *_table(rows)]
     lines += [""] if lines else []
     lines += [f"NOTE  {note}" for note in report.notes]
     lines += [f"PROBLEM  {problem}" for problem in report.problems]
     if report.healthy:
-        processes = counted(len(report.processes), "process", "processes")
-        lines.append(f"Healthy: {processes}, {counted(len(report.queues), 'queue')}.")
+        parts = [
+            counted(len(report.processes), "process", "processes"),
+            counted(len(report.queues), "queue"),
+        ]
+        parts = [] if not (report.processes or report.queues) else parts
+        parts += [counted(len(schedulers.members), "scheduler")] if schedulers.members else []
+        lines.append(f"Healthy: {', '.join(parts)}.")
     return lines
 
 

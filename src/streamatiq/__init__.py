@@ -66,6 +66,15 @@ if TYPE_CHECKING:
         to_cloudevent_http,
         upcast,
     )
+    from .scheduler import (
+        JobKind,
+        RunContext,
+        Schedule,
+        SchedulerProcess,
+        Schedules,
+        read_schedule_file,
+        register_kind,
+    )
     from .settings import Settings
     from .workers import (
         Breaker,
@@ -108,6 +117,7 @@ __all__ = [
     "Halt",
     "HaltOutcome",
     "Idempotency",
+    "JobKind",
     "Lane",
     "Laned",
     "LateDetector",
@@ -125,6 +135,10 @@ __all__ = [
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
+    "RunContext",
+    "Schedule",
+    "SchedulerProcess",
+    "Schedules",
     "SequenceStatus",
     "Settings",
     "Side",
@@ -152,13 +166,15 @@ __all__ = [
     "on",
     "publish",
     "publish_many",
+    "read_schedule_file",
+    "register_kind",
     "to_cloudevent",
     "to_cloudevent_http",
     "upcast",
 ]
 
 #: Where the names come from, in the order of the layers.
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers")
+_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler")
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "Lifetime",
     "ModuleName",
     "Namespace",
+    "Port",
     "Seconds",
     "ServerUrl",
     "SheddableType",
@@ -116,6 +117,10 @@ Seconds: TypeAlias = Annotated[
 Lifetime: TypeAlias = Annotated[
     Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_LIFETIME_S, allow_inf_nan=False)]
     | None,
+    BeforeValidator(_or_null),
+]
+Port: TypeAlias = Annotated[
+    Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65_535)] | None,
     BeforeValidator(_or_null),
 ]
 ServerUrl: TypeAlias = Annotated[str, AfterValidator(_server_url)]

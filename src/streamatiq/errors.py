@@ -26,6 +26,7 @@
     │   ├── InvalidLane                a message asks for a priority that is no lane
     │   ├── LogMismatch                a log exists with another layout than its event class declares
     │   ├── DeadLetterNotFound         a dead letter that is asked for by its id is not there
+    │   ├── LeadershipLost             another scheduler process leads: nothing more is written
     │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
     ├── EmbeddedServerError            our own server could not be started, or is not installed
     ├── HandlerError
@@ -34,6 +35,10 @@
     │   ├── FencedError                the delivery was taken from this run, which must not go on
     │   ├── UncertainOutcome           nobody knows whether the work of a business key was done
     │   └── HandlerModuleError         a module of handlers cannot be found or imported
+    ├── SchedulerError
+    │   ├── InvalidSchedule            a schedule is defined wrongly, or cannot run as it is defined
+    │   ├── ScheduleNotFound           there is no schedule of this name
+    │   └── ScheduleConflict           a schedule exists already, or was changed meanwhile
     └── IngestError                    a file or mapping that cannot be ingested
 
 Every message names the thing, the offending value, and what to do next. `code` is stable and meant
@@ -70,13 +75,18 @@ __all__ = [
     "IngestError",
     "InvalidEvent",
     "InvalidLane",
+    "InvalidSchedule",
     "InvalidSettings",
+    "LeadershipLost",
     "LogMismatch",
     "NotAStreamatiqBroker",
     "OutOfMemory",
     "Overfill",
     "PermissionDenied",
     "ReadOnlyServer",
+    "ScheduleConflict",
+    "ScheduleNotFound",
+    "SchedulerError",
     "SchemaVersionError",
     "StreamatiqError",
     "UncertainOutcome",
@@ -307,6 +317,12 @@ class DeadLetterNotFound(BrokerError, LookupError):
     code = "dead_letter_not_found"
 
 
+class LeadershipLost(BrokerError):
+    """This scheduler process does not lead any more: what it was about to write is not written."""
+
+    code = "leadership_lost"
+
+
 class NotAStreamatiqBroker(BrokerError):
     """The global Dramatiq broker is not a RedisStreamsBroker."""
 
@@ -393,6 +409,30 @@ class HandlerModuleError(HandlerError):
     """A module of handlers cannot be found, or fails when it is imported."""
 
     code = "handler_module"
+
+
+class SchedulerError(StreamatiqError):
+    """Base of errors about schedules."""
+
+    code = "scheduler"
+
+
+class InvalidSchedule(SchedulerError, ValueError):
+    """A schedule is defined wrongly, or names something that there is not."""
+
+    code = "invalid_schedule"
+
+
+class ScheduleNotFound(SchedulerError, LookupError):
+    """There is no schedule of this name."""
+
+    code = "schedule_not_found"
+
+
+class ScheduleConflict(SchedulerError):
+    """A schedule of this name exists already, or somebody else has changed it meanwhile."""
+
+    code = "schedule_conflict"
 
 
 class IngestError(StreamatiqError):

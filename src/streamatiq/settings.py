@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,6 +32,7 @@ from ._config_types import (
     Lifetime,
     ModuleName,
     Namespace,
+    Port,
     Seconds,
     ServerUrl,
     SheddableType,
@@ -48,6 +49,7 @@ __all__ = [
     "EventBusSettings",
     "ProcessorSettings",
     "RedisSettings",
+    "SchedulerSettings",
     "Settings",
     "WorkersSettings",
 ]
@@ -141,6 +143,27 @@ class WorkersSettings(_Section):
     handlers: tuple[ModuleName, ...] = ()
 
 
+class SchedulerSettings(_Section):
+    """The scheduler process.
+
+    Attributes:
+      host: Where it answers about its health and metrics, over HTTP.
+      port: The port there; 0 for any free one, None for none.
+      threads: Runs at a time, at most.
+      lease: Seconds for which leadership holds without a word; a dead leader is replaced after
+        that.
+      history: Entries that are kept of each schedule's history.
+      stop_timeout: Seconds that runs are given to end when the process is stopped.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Port = 9193
+    threads: Count = Field(10, ge=1, le=1000)
+    lease: Annotated[Seconds, Field(ge=0.3, le=60)] = 3.0
+    history: Count = Field(200, ge=1, le=10_000)
+    stop_timeout: Seconds = 8.0
+
+
 class AuditSettings(_Section):
     """How much of each settled batch is recorded.
 
@@ -162,7 +185,7 @@ class Settings(BaseSettings):
 
     Attributes:
       namespace: First part of every key on the server; keeps installations apart.
-      redis, event_bus, processor, workers, audit: See the classes of these sections.
+      redis, event_bus, processor, workers, scheduler, audit: See the classes of these sections.
 
     Raises:
       InvalidSettings: An argument is unknown or bad.
@@ -175,6 +198,7 @@ class Settings(BaseSettings):
     event_bus: EventBusSettings = EventBusSettings()
     processor: ProcessorSettings = ProcessorSettings()
     workers: WorkersSettings = WorkersSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
     audit: AuditSettings = AuditSettings()
 
     _reading: ClassVar[ContextVar[tuple[Layer, ...]]] = ContextVar("reading", default=())

@@ -60,6 +60,9 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert settings.namespace == "streamatiq"
     assert settings.workers.handlers == ()
     assert settings.audit.level == "counts"
+    own = settings.scheduler
+    assert (own.host, own.port, own.threads) == ("127.0.0.1", 9193, 10)
+    assert (own.lease, own.history, own.stop_timeout) == (3, 200, 8)
 
 
 def test_the_committed_file_holds_every_key_at_its_default() -> None:

@@ -55,6 +55,15 @@ def test_who_lives_is_known_in_one_slot(namespace: str) -> None:
     assert len(set(keys)) == 5
 
 
+@given(NAMES, NAMES)
+def test_schedules_are_in_one_slot(namespace: str, name: str) -> None:
+    own = Keys(namespace).scheduler
+    keys = [own.lease, own.leader, own.members, own.schedules, own.changes]
+    keys += [own.state(name), own.runs(name), own.history(name)]
+    assert _one_slot(keys)
+    assert len(set(keys)) == 8
+
+
 def test_what_differs_has_other_keys() -> None:
     keys = Keys("ns")
     several = [
