@@ -59,6 +59,19 @@ GUARDS:breakers                            HASH    breaker -> its state, JSON
 GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
 GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
+
+Replays (REPLAYS = {NS:replays}, REPLAY = {NS:replay:ID}):
+REPLAYS:index                              ZSET    replay id -> when it was made, ms
+REPLAY:spec                                STRING  what is replayed, JSON, never changed
+REPLAY:state                               HASH    how far it has come: status, cursor, digest, ...
+REPLAY:control                             STREAM  commands to the process that runs it, and its
+                                                   answers (newest 1,000)
+REPLAY:lease                               STRING  token of the process that runs it
+SUB:replay:ID          (log)               STRING  "EPOCH ENTRY": how far replay ID has come on this
+                                                   stream for this subscription alone
+
+What a replay publishes lies in a namespace of its own, NS.replay.ID, with all keys above; what its
+dry runs would have emitted, in the logs of NS.replay.ID.dry.
 """
 
 from __future__ import annotations
@@ -67,7 +80,16 @@ from dataclasses import dataclass, field
 
 from ..events import Lane
 
-__all__ = ["LANES", "GuardKeys", "Keys", "LogKeys", "MemberKeys", "QueueKeys", "SourceKeys"]
+__all__ = [
+    "LANES",
+    "GuardKeys",
+    "Keys",
+    "LogKeys",
+    "MemberKeys",
+    "QueueKeys",
+    "ReplayKeys",
+    "SourceKeys",
+]
 
 #: Lanes in the order in which they are read.
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -102,6 +124,10 @@ class SourceKeys:
     def batch(self, consumer: str) -> str:
         """Number and outcome of `consumer`'s last settle batch that began with this tag."""
         return f"{self.tag}:batch:{consumer}"
+
+    def replay(self, subscription: str, replay_id: str) -> str:
+        """How far a replay for `subscription` alone has come on this stream."""
+        return f"{self.tag}:sub:{subscription}:replay:{replay_id}"
 
     def operator(self, token: str) -> str:
         """Outcome of the call `token` of an operator."""
@@ -268,6 +294,29 @@ class GuardKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayKeys:
+    """What is known of one replay."""
+
+    tag: str
+
+    @property
+    def spec(self) -> str:
+        return f"{self.tag}:spec"
+
+    @property
+    def state(self) -> str:
+        return f"{self.tag}:state"
+
+    @property
+    def control(self) -> str:
+        return f"{self.tag}:control"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.tag}:lease"
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the keys of one namespace."""
 
@@ -290,6 +339,15 @@ class Keys:
     def guards(self) -> GuardKeys:
         """Keys that tell what is stopped."""
         return GuardKeys(f"{{{self.namespace}:guards}}")
+
+    @property
+    def replays(self) -> str:
+        """Ids of all replays."""
+        return f"{{{self.namespace}:replays}}:index"
+
+    def replay(self, replay_id: str) -> ReplayKeys:
+        """Keys of one replay."""
+        return ReplayKeys(f"{{{self.namespace}:replay:{replay_id}}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

@@ -53,6 +53,14 @@ if TYPE_CHECKING:
         to_cloudevent_http,
         upcast,
     )
+    from .scheduler.replay import (
+        EventMonitor,
+        Replay,
+        Replayed,
+        ReplayReport,
+        replay,
+        resume_replay,
+    )
     from .settings import Settings
     from .workers import (
         LatencyMetrics,
@@ -78,6 +86,7 @@ __all__ = [
     "Direction",
     "EmbeddedServer",
     "Event",
+    "EventMonitor",
     "EventType",
     "FillEvent",
     "Lane",
@@ -93,6 +102,9 @@ __all__ = [
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
+    "Replay",
+    "ReplayReport",
+    "Replayed",
     "Settings",
     "Side",
     "SignalEvent",
@@ -114,13 +126,15 @@ __all__ = [
     "on",
     "publish",
     "publish_many",
+    "replay",
+    "resume_replay",
     "to_cloudevent",
     "to_cloudevent_http",
     "upcast",
 ]
 
 #: Where the names come from, in the order of the layers.
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers")
+_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler.replay")
 
 
 def __getattr__(name: str) -> Any:

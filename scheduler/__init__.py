@@ -1,0 +1,1 @@
+"""When: the scheduler process, replays, checkpoints, retention, schedules."""

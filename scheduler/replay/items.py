@@ -1,0 +1,107 @@
+"""One event of a replay, with its place in the log and in the replay's order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from ...errors import EventDecodeError
+from ...events import Event, decode_as, encode
+
+__all__ = ["Order", "Place", "Replayed", "parse_place", "stored_front"]
+
+#: The front of an event as `encode` writes it: id, event time and the time of publishing are there.
+_FRONT = re.compile(
+    rb'\{"type":"[^"\\]*","v":\d+,"id":"([0-9a-f-]{36})","ts_event":(\d+)'
+    rb'(?:,"ts_published":(\d+))?(?=[,}])'
+)
+
+
+class Place(NamedTuple):
+    """Where an event stands: the log's type, partition or lane, and entry id."""
+
+    type: str
+    part: str
+    entry_id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}/{self.part}/{self.entry_id}"
+
+
+class Order(NamedTuple):
+    """What a replay is sorted by: no two events have the same."""
+
+    time_ns: int
+    type: str
+    #: Number of the partition, or of the lane from high to low.
+    part: int
+    entry: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """An event as it comes out of a replay.
+
+    Parameters:
+      time_ns: When it is due in recorded time, ns since 1970 UTC: the latest time (by the replay's
+        time basis) among the events of its stream up to this one, in the replay's range.
+      place: Where it stands in the log.
+      data: As it is stored, JSON.
+      order: What the replay is sorted by.
+    """
+
+    cls: type[Event]
+    time_ns: int
+    place: Place
+    data: bytes
+    order: Order
+    _decoded: list[Event] = field(default_factory=list, repr=False)
+
+    @property
+    def event(self) -> Event:
+        """The event; decoded when it is first asked for.
+
+        Raises:
+          EventDecodeError: It cannot be; names the entry.
+        """
+        if not self._decoded:
+            try:
+                self._decoded.append(decode_as(self.cls, self.data))
+            except EventDecodeError as error:
+                raise type(error)(
+                    f"Entry {self.place} is no {self.cls.__name__}: {error}"
+                ) from error
+        return self._decoded[0]
+
+    @property
+    def ts_event(self) -> int:
+        """When it says it happened, ns; without decoding it where that can be."""
+        front = stored_front(self.data)
+        return self.event.ts_event if front is None else front[1]
+
+    def stamped(self, ts_published: int) -> tuple[bytes, bytes]:
+        """Its id (16 bytes), and its data with another time of publishing."""
+        front = _FRONT.match(self.data)
+        if front is None or front[3] is None:
+            event = self.event
+            return event.id.bytes, encode(event.stamped(ts_published))
+        first, last = front.span(3)
+        return UUID(front[1].decode()).bytes, b"%b%d%b" % (
+            self.data[:first],
+            ts_published,
+            self.data[last:],
+        )
+
+
+def stored_front(data: bytes) -> tuple[UUID, int] | None:
+    """Id and event time of an event, off the front of its bytes; None: decode it."""
+    front = _FRONT.match(data)
+    return None if front is None else (UUID(front[1].decode()), int(front[2]))
+
+
+def parse_place(text: str) -> Place | None:
+    """The place that `TYPE/PART/ENTRY` means; None if it is none."""
+    found = re.fullmatch(r"([a-z][a-z0-9_.-]*)/(\w+)/(\d+-\d+)", text)
+    return None if found is None else Place(*found.groups())

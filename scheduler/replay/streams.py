@@ -1,0 +1,148 @@
+"""One stream of a replay, read page by page, with the times that the replay is sorted by.
+
+The time of an event is the latest time among the events of its stream up to it: so a stream's own
+order is never changed, whatever clocks or event times do, and times never fall within a stream. An
+event that is late by event time follows its predecessor at once. Only events of the range count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .items import Order, Place, Replayed
+from .ranges import StreamRange, entry_id
+from .spec import ReplaySpec
+
+__all__ = ["Entry", "ReadPage", "StreamPosition", "StreamReader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a log as it is stored."""
+
+    entry_id: str
+    data: bytes
+    appended_us: int
+
+
+#: Reads entries of a stream: (stream, first id, last id, count) -> entries in their order. An id in
+#: front of which stands `(` is left out.
+ReadPage = Callable[[StreamRange, str, str, int], Sequence[Entry]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """How far a stream was read: the last entry, and the latest time up to it.
+
+    Parameters:
+      entry_id: Empty: nothing was read.
+    """
+
+    entry_id: str = ""
+    time_ns: int = 0
+
+
+class StreamReader:
+    """Events of one stream that are in a replay's range. Not thread-safe.
+
+    Parameters:
+      page: Entries of one read: no more than two pages are held.
+      position: Where to go on.
+      from_ns: By log time: what was appended before need not be read.
+    """
+
+    def __init__(
+        self,
+        spec: ReplaySpec,
+        stream: StreamRange,
+        read: ReadPage,
+        *,
+        page: int,
+        position: StreamPosition,
+        from_ns: int | None = None,
+    ) -> None:
+        self.stream = stream
+        self._spec = spec
+        self._read = read
+        self._page = page
+        self._time_ns = position.time_ns
+        self._keys = None if spec.keys is None else frozenset(spec.keys)
+        self._waiting: deque[Replayed] = deque()
+        ms = 0
+        if spec.time_basis == "log":
+            ms = max(spec.start_ns or 0, from_ns or 0) // 1_000_000
+        self._next = f"({position.entry_id}" if position.entry_id else f"{ms}-0"
+        self._last = f"{stream.last[0]}-{stream.last[1]}"
+        self.exhausted = stream.last < (ms, 0) or stream.last <= entry_id(
+            position.entry_id or "0-0"
+        )
+
+    @property
+    def head(self) -> Replayed | None:
+        """The next event, if one was read."""
+        return self._waiting[0] if self._waiting else None
+
+    @property
+    def runs_low(self) -> bool:
+        """Whether another page should be read when there is time."""
+        return not self.exhausted and len(self._waiting) < self._page
+
+    def before_head(self) -> StreamPosition:
+        """From where a reader would go on with the head; at the end of the stream if there is
+        none."""
+        if not self._waiting:
+            return StreamPosition(self._last)
+        item = self._waiting[0]
+        ms, sequence = item.order.entry
+        before = f"{ms}-{sequence - 1}" if sequence else f"{ms - 1}-{(1 << 64) - 1}"
+        return StreamPosition(before, item.time_ns)
+
+    def pop(self) -> Replayed:
+        """Takes the head."""
+        return self._waiting.popleft()
+
+    def load(self) -> None:
+        """Reads one page.
+
+        Raises:
+          EventDecodeError: An entry is no event; names it.
+          BrokerError: The server cannot be read.
+        """
+        entries = self._read(self.stream, self._next, self._last, self._page)
+        for entry in entries:
+            self._take(entry)
+        if len(entries) < self._page:
+            self.exhausted = True
+        else:
+            self._next = f"({entries[-1].entry_id}"
+
+    def _take(self, entry: Entry) -> None:
+        spec, stream = self._spec, self.stream
+        number = entry_id(entry.entry_id)
+        by_log = spec.time_basis == "log"
+        own_ns = entry.appended_us * 1000
+        if by_log:
+            if spec.start_ns is not None and own_ns < spec.start_ns:
+                return
+            if spec.end_ns is not None and own_ns >= spec.end_ns:
+                # Where id and time agree, all that follows is later still.
+                self.exhausted |= number[0] == entry.appended_us // 1000
+                return
+        place = Place(stream.cls.event_type, stream.part, entry.entry_id)
+        item = self._item(max(self._time_ns, own_ns), place, entry.data, number)
+        if not by_log:
+            own_ns = item.ts_event
+            if own_ns < (spec.start_ns or 0) or (spec.end_ns is not None and own_ns >= spec.end_ns):
+                return
+            item = self._item(max(self._time_ns, own_ns), place, entry.data, number)
+        if self._keys is not None and item.event.key not in self._keys:
+            return
+        self._time_ns = item.time_ns
+        self._waiting.append(item)
+
+    def _item(self, time_ns: int, place: Place, data: bytes, number: tuple[int, int]) -> Replayed:
+        stream = self.stream
+        order = Order(time_ns, place.type, stream.number, number)
+        return Replayed(stream.cls, time_ns, place, data, order)
