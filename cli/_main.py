@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": LazyCommand("demo", "Watch a small trading pipeline run."),
     "ingest": LazyCommand("ingest", "Publish market data from a file."),
     "health": LazyCommand("health", "Tell whether workers do their work."),
+    "replay": LazyCommand("replay", "Replay ranges of logs, and compare."),
     "dead": LazyCommand("dead", "Look at dead letters, rerun or delete them."),
     "config": LazyCommand("config", "Show and check the settings."),
 }

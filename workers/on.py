@@ -16,11 +16,13 @@ from dramatiq import Actor
 from dramatiq.middleware import AsyncIO
 
 from ..broker import RedisStreamsBroker, Start, Subscription
+from ..broker.subscriptions import OnReplay
 from ..errors import HandlerDefinitionError
 from ..events import Event
 from .declaring import check_classes, check_function, check_subscription
 from .defaults import default_broker
 from .event_loop import EventLoop
+from .replaying import add_replay_rules, default_on_replay
 from .running import runner
 
 __all__ = ["on"]
@@ -50,6 +52,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[E], Any]], Actor[[E], None]]: ...
@@ -68,6 +71,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[E | F], Any]], Actor[[E | F], None]]: ...
@@ -83,6 +87,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: Callable[[Any], Event | None] | None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]: ...
@@ -97,6 +102,7 @@ def on(
     conflate: bool = False,
     valid_for_ms: int | None = None,
     transform: Callable[[Any], Event | None] | None = None,
+    on_replay: OnReplay | None = None,
     broker: RedisStreamsBroker | None = None,
     **options: Any,
 ) -> Callable[[Callable[[Any], Any]], Actor[[Any], None]]:
@@ -127,6 +133,9 @@ def on(
       transform: Called with each event before the handler; gives what the handler gets in its
         place, or None: the event is settled as filtered. It runs in the worker's thread, again with
         each retry; what it raises counts as raised by the handler.
+      on_replay: What the handler does with replayed events: `run`; `skip`: they are settled without
+        it; `dry_run`: it runs, but what it emits goes to logs that nobody reads. Default: `skip`
+        where a class is an order or the annotation of what is returned names one, else `run`.
       broker: Default: the global broker; built from the settings where none is set.
       options: Dramatiq's own actor options: max_retries, min_backoff, max_backoff, retry_when,
         throws, time_limit (ms; default: the settings' handler_timeout), max_age, ...
@@ -148,6 +157,9 @@ def on(
             conflate=conflate,
             valid_for_ms=valid_for_ms,
             transform=transform,
+            on_replay=default_on_replay(function, event_classes)
+            if on_replay is None
+            else on_replay,
         )
         check_subscription(subscription)
         check_function(function, subscription)
@@ -158,6 +170,7 @@ def on(
         run = runner(function, batch=batch is not None, transform=transform)
         if inspect.iscoroutinefunction(run):
             _need_event_loop(chosen)
+        add_replay_rules(chosen)
         chosen.declare_subscription(subscription)
         declare_actor = dramatiq.actor(
             actor_name=subscription.name,

@@ -34,8 +34,8 @@ __all__ = ["MAX_BATCH", "Batch", "Engine", "Status", "Wait"]
 
 #: Events that are handed out at a time, at most.
 MAX_BATCH = 256
-#: With more time than this to wait, pages are read ahead, ns.
-SPARE_NS = 2_000_000
+#: With more time than this to wait, entries are read ahead, ns.
+SPARE_NS = 50_000
 
 
 class Status(StrEnum):

@@ -19,6 +19,8 @@ __all__ = ["Merge", "page_size"]
 
 #: Entries of one read, of one stream alone.
 MOST_PAGE = 256
+#: Entries that are read ahead in one go: few, for what becomes due meanwhile waits.
+AHEAD = 32
 #: And of all streams together, about.
 MOST_TOGETHER = 16_384
 
@@ -91,12 +93,11 @@ class Merge:
                 heapq.heappush(self._heap, (reader.head.order, at))
 
     def prefetch(self) -> bool:
-        """Reads one page ahead; False if there is nothing to read ahead."""
-        for reader in self._readers:
-            if reader.runs_low:
-                reader.load()
-                return True
-        return False
+        """Reads a few entries ahead, in less than a millisecond; False if enough was read."""
+        low = [reader for reader in self._readers if reader.runs_low]
+        if low:
+            min(low, key=lambda reader: reader.held).load(min(self._page, AHEAD))
+        return bool(low)
 
     def peek(self) -> Replayed | None:
         """The next event; None at the end. Raises as `load`."""

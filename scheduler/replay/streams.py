@@ -85,8 +85,13 @@ class StreamReader:
         return self._waiting[0] if self._waiting else None
 
     @property
+    def held(self) -> int:
+        """How many events were read and not taken yet."""
+        return len(self._waiting)
+
+    @property
     def runs_low(self) -> bool:
-        """Whether another page should be read when there is time."""
+        """Whether more should be read when there is time."""
         return not self.exhausted and len(self._waiting) < self._page
 
     def before_head(self) -> StreamPosition:
@@ -103,17 +108,21 @@ class StreamReader:
         """Takes the head."""
         return self._waiting.popleft()
 
-    def load(self) -> None:
+    def load(self, count: int | None = None) -> None:
         """Reads one page.
+
+        Parameters:
+          count: Entries of it; default: a whole one.
 
         Raises:
           EventDecodeError: An entry is no event; names it.
           BrokerError: The server cannot be read.
         """
-        entries = self._read(self.stream, self._next, self._last, self._page)
+        count = count or self._page
+        entries = self._read(self.stream, self._next, self._last, count)
         for entry in entries:
             self._take(entry)
-        if len(entries) < self._page:
+        if len(entries) < count:
             self.exhausted = True
         else:
             self._next = f"({entries[-1].entry_id}"
