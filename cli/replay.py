@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -153,8 +154,7 @@ def _start(
     if paused and later:
         raise click.UsageError("--paused and --later exclude each other.")
     with _broker(ctx) as broker:
-        if set(types) - set(registered_types()):
-            load_handlers(modules)
+        _load_types(types, modules)
         spec = ReplaySpec.of(
             types,
             keys=keys or None,
@@ -207,10 +207,17 @@ def _resume(ctx: click.Context, replay_id: str, handlers: tuple[str, ...], as_js
         if record.standing.is_live:
             store.command(replay_id, "resume")
             return 0
-        if set(record.definition.spec.types) - set(registered_types()):
-            modules = handlers or record.definition.handlers
-            load_handlers(modules or settings_from(ctx).workers.handlers)
+        modules = handlers or record.definition.handlers or settings_from(ctx).workers.handlers
+        _load_types(record.definition.spec.types, modules)
         return _run(broker, resume_replay(replay_id, broker=broker), as_json_)
+
+
+def _load_types(types: Sequence[str], modules: Sequence[str]) -> None:
+    """Imports handlers' modules if a type is not known without them; from here, as workers do."""
+    if set(types) - set(registered_types()):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        load_handlers(modules)
 
 
 def _run(broker: RedisStreamsBroker, run: Replay, as_json_: bool) -> int:

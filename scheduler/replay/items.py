@@ -45,8 +45,7 @@ class Replayed:
     """An event as it comes out of a replay.
 
     Parameters:
-      time_ns: When it is due in recorded time, ns since 1970 UTC: the latest time (by the replay's
-        time basis) among the events of its stream up to this one, in the replay's range.
+      time_ns: When it is due in recorded time, ns since 1970 UTC; see `streams`.
       place: Where it stands in the log.
       data: As it is stored, JSON.
       order: What the replay is sorted by.
@@ -58,6 +57,11 @@ class Replayed:
     data: bytes
     order: Order
     _decoded: list[Event] = field(default_factory=list, repr=False)
+
+    def at(self, time_ns: int) -> Replayed:
+        """The same at another time."""
+        order = self.order._replace(time_ns=time_ns)
+        return Replayed(self.cls, time_ns, self.place, self.data, order, self._decoded)
 
     @property
     def event(self) -> Event:

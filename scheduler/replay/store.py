@@ -8,6 +8,7 @@ old. What it delivered in that second is delivered again, and recognised by the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -226,6 +227,10 @@ class ReplayStore:
           ReplayError: That process refused, and says why; or it does not answer.
         """
         record = self.get(replay_id)
+        if name == "cancel" and (record.standing.has_ended or not record.standing.is_live):
+            if not record.standing.has_ended:
+                self._cancel_idle(replay_id)
+            return
         if not record.standing.is_live:
             raise ReplayNotRunning(
                 f"No process runs replay {replay_id!r}: it is {record.standing}."
@@ -250,6 +255,12 @@ class ReplayStore:
             f"{ANSWER_MS / 1000:g} s. It may still do what was asked, or it has died: look with "
             f"streamatiq replay show {replay_id}"
         )
+
+    def _cancel_idle(self, replay_id: str) -> None:
+        """Ends a replay that nobody runs."""
+        token = os.urandom(8).hex()
+        run = self.take(replay_id, token)
+        self.save(replay_id, token, run, {"status": Standing.CANCELLED.value}, keep=False)
 
     # -- parts ---------------------------------------------------------------------------------
 

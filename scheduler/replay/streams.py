@@ -1,8 +1,10 @@
 """One stream of a replay, read page by page, with the times that the replay is sorted by.
 
-The time of an event is the latest time among the events of its stream up to it: so a stream's own
-order is never changed, whatever clocks or event times do, and times never fall within a stream. An
-event that is late by event time follows its predecessor at once. Only events of the range count.
+A stream's own order is never changed, whatever clocks or event times do; its times never fall.
+By log time, the time of an entry is the latest append up to it (a server's clock may be set
+back), and the range goes by that. By event time, the range goes by `ts_event`, and the time of an
+event is the latest `ts_event` among the stream's events of the replay up to it: one that is late
+follows its predecessor at once.
 """
 
 from __future__ import annotations
@@ -129,29 +131,26 @@ class StreamReader:
 
     def _take(self, entry: Entry) -> None:
         spec, stream = self._spec, self.stream
+        if self.exhausted:
+            return
         number = entry_id(entry.entry_id)
-        by_log = spec.time_basis == "log"
-        own_ns = entry.appended_us * 1000
-        if by_log:
-            if spec.start_ns is not None and own_ns < spec.start_ns:
-                return
-            if spec.end_ns is not None and own_ns >= spec.end_ns:
-                # Where id and time agree, all that follows is later still.
-                self.exhausted |= number[0] == entry.appended_us // 1000
-                return
+        order = Order(0, stream.cls.event_type, stream.number, number)
         place = Place(stream.cls.event_type, stream.part, entry.entry_id)
-        item = self._item(max(self._time_ns, own_ns), place, entry.data, number)
-        if not by_log:
-            own_ns = item.ts_event
-            if own_ns < (spec.start_ns or 0) or (spec.end_ns is not None and own_ns >= spec.end_ns):
+        item = Replayed(stream.cls, 0, place, entry.data, order)
+        if spec.time_basis == "log":
+            time_ns = self._time_ns = max(self._time_ns, entry.appended_us * 1000)
+            if time_ns < (spec.start_ns or 0):
                 return
-            item = self._item(max(self._time_ns, own_ns), place, entry.data, number)
+            if spec.end_ns is not None and time_ns >= spec.end_ns:
+                self.exhausted = True
+                return
+        else:
+            time_ns = item.ts_event
+            if time_ns < (spec.start_ns or 0):
+                return
+            if spec.end_ns is not None and time_ns >= spec.end_ns:
+                return
         if self._keys is not None and item.event.key not in self._keys:
             return
-        self._time_ns = item.time_ns
-        self._waiting.append(item)
-
-    def _item(self, time_ns: int, place: Place, data: bytes, number: tuple[int, int]) -> Replayed:
-        stream = self.stream
-        order = Order(time_ns, place.type, stream.number, number)
-        return Replayed(stream.cls, time_ns, place, data, order)
+        self._time_ns = max(self._time_ns, time_ns)
+        self._waiting.append(item.at(self._time_ns))
