@@ -68,9 +68,12 @@ class _Speed(click.ParamType[str]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """`max`, or a number above 0, as text."""
-        text = str(value).removesuffix("x")
+        text = str(value)
+        if text == "max":
+            return text
+        text = text.removesuffix("x")
         try:
-            good = text == "max" or 0 < float(text) < float("inf")
+            good = 0 < float(text) < float("inf")
         except ValueError:
             good = False
         if not good:
