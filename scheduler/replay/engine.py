@@ -101,6 +101,8 @@ class Engine:
         self._lock = threading.Condition(threading.RLock())
         self._ended: Status | None = None
         self._steps = 0
+        #: When the last batch was handed out.
+        self._last_ns = 0
         self._generation = 0
         #: Counts changes, so that none is missed between `poll` and `wait`.
         self._version = 0
@@ -109,12 +111,16 @@ class Engine:
 
     # -- the driver ----------------------------------------------------------------------------
 
-    def poll(self, limit: int = MAX_BATCH, *, load: bool = True) -> Batch | Wait | None:
+    def poll(
+        self, limit: int = MAX_BATCH, *, load: bool = True, rest_ns: int = 0
+    ) -> Batch | Wait | None:
         """What to hand out now; when to ask again; or None: it has ended.
 
         Parameters:
           limit: Events at most.
           load: Whether to read what is missing from the server; without, see `must_load`.
+          rest_ns: What has a due time waits until so long after the last batch, so that a busy
+            replay hands out several at a time. Never early, and late by no more than this.
 
         Raises:
           EventDecodeError: An entry is no event; names it.
@@ -134,11 +140,15 @@ class Engine:
                     self._ended = Status.DONE
                     self._note_time()
                     return None
-                batch = self._due(limit)
-                if batch.items:
-                    return batch
                 now_ns = self._clock_ns()
-                due_ns = self._pace.due_ns(head.time_ns, now_ns) or now_ns
+                due_ns = self._pace.due_ns(head.time_ns, now_ns)
+                if due_ns is None or self._steps:
+                    due_ns = now_ns
+                else:
+                    due_ns = max(due_ns, self._last_ns + rest_ns)
+                if due_ns <= now_ns and (batch := self._due(limit)).items:
+                    self._last_ns = now_ns
+                    return batch
                 spare = load and due_ns - now_ns > SPARE_NS
                 if not (spare and self._merge.prefetch()):
                     return Wait(due_ns, self._version)

@@ -10,7 +10,7 @@ import redis
 from ...broker.connections import Link, LinkPool
 from ...broker.faults import translated
 from ...errors import ReplayRangeTrimmed
-from .items import stored_front
+from .items import stored_ts_event
 from .ranges import LAST_SEQUENCE, StreamRange, entry_id, may_be_gone, newest_gone, stream_info
 from .spec import ReplaySpec
 from .streams import Entry
@@ -68,6 +68,8 @@ def _read(link: Link, key: str, first: str, last: str, count: int) -> tuple[list
 
 
 def _entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    if flat[0] == b"d" and flat[2] == b"a":  # as `publish.lua` writes it
+        return Entry(entry_id.decode(), flat[1], int(flat[3]))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     return Entry(entry_id.decode(), fields.get(b"d", b""), int(fields.get(b"a", b"0")))
 
@@ -91,5 +93,4 @@ def recorded_span(link: Link, spec: ReplaySpec, ranges: Sequence[StreamRange]) -
 def _time(spec: ReplaySpec, entry: Entry) -> int:
     if spec.time_basis == "log":
         return entry.appended_us * 1000
-    front = stored_front(entry.data)
-    return front[1] if front else 0
+    return stored_ts_event(entry.data) or 0

@@ -52,11 +52,14 @@ class Progress:
           moves: Whether the replay goes on behind them; not if it was sent elsewhere meanwhile.
         """
         self.digest = chained_items(self.digest, list(items))
+        last: dict[tuple[str, str], Replayed] = {}
         for item in items:
-            self.counts[item.place.type] += 1
-            if moves:
-                name = f"{item.place.type}/{item.place.part}"
-                self.positions[name] = StreamPosition(item.place.entry_id, item.time_ns)
+            last[item.place[:2]] = item
+        self.counts.update(item.place.type for item in items)
+        if moves:
+            for (name, part), item in last.items():
+                position = StreamPosition(item.place.entry_id, item.time_ns)
+                self.positions[f"{name}/{part}"] = position
         if items:
             self.first_ns = self.first_ns or items[0].time_ns
             self.last_ns = items[-1].time_ns

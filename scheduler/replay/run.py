@@ -16,6 +16,9 @@ from .workers import ReplayWorkers
 
 __all__ = ["Replay"]
 
+#: Between two batches for a target that have a due time, ns: a round trip is not made for each
+#: event of a busy replay.
+REST_NS = 1_000_000
 #: Events between two looks at what else the event loop has to do.
 ASYNC_TURN = 256
 
@@ -121,7 +124,8 @@ class Replay:
             job.begin()
         try:
             self._start_workers()
-            while (step := engine.poll(limit)) is not None:
+            rest_ns = 0 if limit == 1 or job is None else REST_NS
+            while (step := engine.poll(limit, rest_ns=rest_ns)) is not None:
                 if isinstance(step, Wait):
                     engine.wait(step, None if job is None else job.due_in_s())
                     if ticks:

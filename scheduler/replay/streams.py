@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .items import Order, Place, Replayed
+from .items import Order, Place, Replayed, stored_ts_event
 from .ranges import StreamRange, entry_id
 from .spec import ReplaySpec
 
@@ -130,13 +130,9 @@ class StreamReader:
             self._next = f"({entries[-1].entry_id}"
 
     def _take(self, entry: Entry) -> None:
-        spec, stream = self._spec, self.stream
+        spec = self._spec
         if self.exhausted:
             return
-        number = entry_id(entry.entry_id)
-        order = Order(0, stream.cls.event_type, stream.number, number)
-        place = Place(stream.cls.event_type, stream.part, entry.entry_id)
-        item = Replayed(stream.cls, 0, place, entry.data, order)
         if spec.time_basis == "log":
             time_ns = self._time_ns = max(self._time_ns, entry.appended_us * 1000)
             if time_ns < (spec.start_ns or 0):
@@ -145,12 +141,24 @@ class StreamReader:
                 self.exhausted = True
                 return
         else:
-            time_ns = item.ts_event
+            time_ns = self._ts_event(entry)
             if time_ns < (spec.start_ns or 0):
                 return
             if spec.end_ns is not None and time_ns >= spec.end_ns:
                 return
+        item = self._item(entry, max(self._time_ns, time_ns))
         if self._keys is not None and item.event.key not in self._keys:
             return
-        self._time_ns = max(self._time_ns, time_ns)
-        self._waiting.append(item.at(self._time_ns))
+        self._time_ns = item.time_ns
+        self._waiting.append(item)
+
+    def _ts_event(self, entry: Entry) -> int:
+        stored = stored_ts_event(entry.data)
+        return self._item(entry, 0).event.ts_event if stored is None else stored
+
+    def _item(self, entry: Entry, time_ns: int) -> Replayed:
+        stream = self.stream
+        name = stream.cls.event_type
+        order = Order(time_ns, name, stream.number, entry_id(entry.entry_id))
+        place = Place(name, stream.part, entry.entry_id)
+        return Replayed(stream.cls, time_ns, place, entry.data, order)

@@ -15,7 +15,7 @@ from ...broker.keys import Keys, LogKeys
 from ...broker.replay_scripts import give_events
 from ...errors import BacklogFull, InvalidReplay
 from ...events import Event
-from .items import Replayed, stored_front
+from .items import Replayed
 from .ranges import StreamRange
 
 __all__ = ["IsolatedTarget", "LiveTarget", "SubscriptionTarget", "Target", "replayed_event"]
@@ -65,18 +65,23 @@ class IsolatedTarget:
         self._limit = limit
         self._clock_ns = clock_ns
         self._logs = Logs(keys, links, window_ms=0)
+        #: By type and part.
+        self._streams: dict[tuple[str, str], LogKeys] = {}
 
     def prepare(self, ranges: Sequence[StreamRange]) -> None:
         """Makes the logs."""
         for cls in dict.fromkeys(one.cls for one in ranges):
             self._logs.check_layout(cls)
+        for one in ranges:
+            at = (one.cls.event_type, one.part)
+            self._streams[at] = self._keys.log(*at)
 
     def deliver(self, items: Sequence[Replayed], epoch: int, wait: Wait) -> None:
         """As `Target.deliver`."""
         now_ns = self._clock_ns()
         streams: dict[LogKeys, list[tuple[bytes, bytes]]] = {}
         for item in items:
-            log = self._keys.log(item.place.type, item.place.part)
+            log = self._streams[item.place[:2]]
             streams.setdefault(log, []).append(item.stamped(now_ns))
         while True:
             calls = [
@@ -135,10 +140,8 @@ class SubscriptionTarget:
         """As `Target.deliver`."""
         streams: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
         for item in items:
-            front = stored_front(item.data)
-            event_id = item.event.id if front is None else front[0]
             at = (item.place.type, item.place.part)
-            streams.setdefault(at, []).append((item.place.entry_id, event_id.bytes))
+            streams.setdefault(at, []).append((item.place.entry_id, item.event_id))
         for at, entries in streams.items():
             call = give_events(
                 self._keys.log(*at).subscription(self._subscription),
