@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,28 +155,31 @@ class Engine:
                     return Wait(due_ns, self._version)
 
     def _due(self, limit: int) -> Batch:
+        """The next events that are due. In a burst, each microsecond here makes them late."""
         batch = Batch([], [], self._generation)
+        items, dues, merge, pace = batch.items, batch.dues, self._merge, self._pace
         now_ns = self._clock_ns()
-        while len(batch.items) < limit:
+        time_ns, due_ns = -1, None
+        for _ in range(limit):
             # Not to load in the middle: what is due already would wait for it.
-            if batch.items and self._merge.must_load:
+            if merge.must_load and items:
                 break
-            head = self._merge.peek()
+            head = merge.peek()
             if head is None:
                 break
-            due_ns: int | None = None
             if self._steps:
                 self._steps -= 1
-            elif self._pace.paused:
+            elif pace.paused:
                 break
-            else:
-                due_ns = self._pace.due_ns(head.time_ns, now_ns)
+            elif head.time_ns != time_ns or pace.is_limited:
+                time_ns = head.time_ns
+                due_ns = pace.due_ns(time_ns, now_ns)
                 if due_ns is not None and due_ns > now_ns:
                     break
-            self._merge.pop()
-            self._pace.taken(head.time_ns, now_ns)
-            batch.items.append(head)
-            batch.dues.append(due_ns)
+            merge.pop()
+            pace.taken(head.time_ns, now_ns)
+            items.append(head)
+            dues.append(due_ns)
         return batch
 
     @property
@@ -198,9 +202,9 @@ class Engine:
         with self._lock:
             now_ns = self._clock_ns()
             self.progress.add(batch.items, moves=batch.generation == self._generation)
-            for due_ns in batch.dues:
+            for due_ns, count in Counter(batch.dues).items():
                 if due_ns is not None:
-                    self.progress.lateness.add(now_ns - due_ns)
+                    self.progress.lateness.add(now_ns - due_ns, count)
                     self.progress.late_ns = max(0, now_ns - due_ns)
             self._note_time()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...errors import EventDecodeError
@@ -39,23 +38,29 @@ class Order(NamedTuple):
     entry: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """An event as it comes out of a replay.
+    """An event as it comes out of a replay. Not to be changed.
 
     Parameters:
+      cls: Its class.
       time_ns: When it is due in recorded time, ns since 1970 UTC; see `streams`.
       place: Where it stands in the log.
       data: As it is stored, JSON.
       order: What the replay is sorted by.
     """
 
-    cls: type[Event]
-    time_ns: int
-    place: Place
-    data: bytes
-    order: Order
-    _decoded: list[Event] = field(default_factory=list, repr=False)
+    # Not a frozen dataclass, whose constructor costs three times as much.
+    __slots__ = ("_event", "cls", "data", "order", "place", "time_ns")
+
+    def __init__(
+        self, cls: type[Event], time_ns: int, place: Place, data: bytes, order: Order
+    ) -> None:
+        self.cls = cls
+        self.time_ns = time_ns
+        self.place = place
+        self.data = data
+        self.order = order
+        self._event: Event | None = None
 
     @property
     def event(self) -> Event:
@@ -64,14 +69,17 @@ class Replayed:
         Raises:
           EventDecodeError: It cannot be; names the entry.
         """
-        if not self._decoded:
+        if self._event is None:
             try:
-                self._decoded.append(decode_as(self.cls, self.data))
+                self._event = decode_as(self.cls, self.data)
             except EventDecodeError as error:
                 raise type(error)(
                     f"Entry {self.place} is no {self.cls.__name__}: {error}"
                 ) from error
-        return self._decoded[0]
+        return self._event
+
+    def __repr__(self) -> str:
+        return f"Replayed({self.place}, time_ns={self.time_ns})"
 
     @property
     def event_id(self) -> bytes:

@@ -32,12 +32,12 @@ class Lateness:
         self.most_ns = most_ns
         self.sum_ns = sum_ns
 
-    def add(self, late_ns: int) -> None:
-        """Counts one; what is early is on time."""
+    def add(self, late_ns: int, count: int = 1) -> None:
+        """Counts `count` that were so late; what is early is on time."""
         late_ns = max(0, late_ns)
-        self._counts[_bucket(late_ns)] += 1
+        self._counts[_bucket(late_ns)] += count
         self.most_ns = max(self.most_ns, late_ns)
-        self.sum_ns += late_ns
+        self.sum_ns += late_ns * count
 
     @property
     def count(self) -> int:

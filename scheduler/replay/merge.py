@@ -1,7 +1,8 @@
 """All streams of a replay in one order: (time, type, partition or lane, entry id).
 
-A k-way merge: one event of each stream is looked at, and pages are read as they are needed. At most
-two pages a stream are in memory, and smaller ones where there are many streams.
+A k-way merge: one event of each stream is looked at, and pages are read as they are needed, or
+ahead when there is time. Memory is bounded: pages are smaller where there are many streams, and so
+is what is read ahead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ __all__ = ["Merge", "page_size"]
 
 #: Entries of one read, of one stream alone.
 MOST_PAGE = 256
+#: Entries that are kept ready for a burst, of all streams together, about.
+MOST_READY = 8_192
 #: Entries that are read ahead in one go: few, for what becomes due meanwhile waits.
 AHEAD = 32
 #: And of all streams together, about.
@@ -53,6 +56,7 @@ class Merge:
         self._ranges = list(ranges)
         self._read = read
         self._page = page or page_size(len(ranges))
+        self._ready = max(self._page, MOST_READY // max(1, len(ranges)) if page is None else 0)
         self._begin(positions or {}, None)
 
     def _begin(self, positions: Mapping[str, StreamPosition], from_ns: int | None) -> None:
@@ -68,7 +72,13 @@ class Merge:
         self, one: StreamRange, position: StreamPosition, from_ns: int | None
     ) -> StreamReader:
         return StreamReader(
-            self._spec, one, self._read, page=self._page, position=position, from_ns=from_ns
+            self._spec,
+            one,
+            self._read,
+            page=self._page,
+            ready=self._ready,
+            position=position,
+            from_ns=from_ns,
         )
 
     @property
@@ -101,17 +111,21 @@ class Merge:
 
     def peek(self) -> Replayed | None:
         """The next event; None at the end. Raises as `load`."""
-        self.load()
+        if self._headless:
+            self.load()
         return self._readers[self._heap[0][1]].head if self._heap else None
 
     def pop(self) -> Replayed:
         """Takes the next event; there must be one."""
-        _, at = heapq.heappop(self._heap)
+        at = self._heap[0][1]
         reader = self._readers[at]
         item = reader.pop()
-        if reader.head is not None:
-            heapq.heappush(self._heap, (reader.head.order, at))
-        elif not reader.exhausted:
+        head = reader.head
+        if head is not None:
+            heapq.heapreplace(self._heap, (head.order, at))
+            return item
+        heapq.heappop(self._heap)
+        if not reader.exhausted:
             self._headless.add(at)
         return item
 

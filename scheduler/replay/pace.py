@@ -37,6 +37,11 @@ class Pace:
         #: Before this time of the clock the rate limit lets nothing pass.
         self._allowed_ns: int | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether events of the same time are due one after the other."""
+        return self._between_ns > 0
+
     def position_ns(self, now_ns: int) -> int | None:
         """The recorded time that it is now; None before the first event. Flat out: of the last
         event that was delivered."""

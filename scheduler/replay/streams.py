@@ -50,7 +50,8 @@ class StreamReader:
     """Events of one stream that are in a replay's range. Not thread-safe.
 
     Parameters:
-      page: Entries of one read: no more than two pages are held.
+      page: Entries of one read.
+      ready: Events that are read ahead, at most; one page more is held.
       position: Where to go on.
       from_ns: By log time: what was appended before need not be read.
     """
@@ -62,6 +63,7 @@ class StreamReader:
         read: ReadPage,
         *,
         page: int,
+        ready: int,
         position: StreamPosition,
         from_ns: int | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class StreamReader:
         self._spec = spec
         self._read = read
         self._page = page
+        self._ready = ready
         self._time_ns = position.time_ns
         self._keys = None if spec.keys is None else frozenset(spec.keys)
         self._waiting: deque[Replayed] = deque()
@@ -94,7 +97,7 @@ class StreamReader:
     @property
     def runs_low(self) -> bool:
         """Whether more should be read when there is time."""
-        return not self.exhausted and len(self._waiting) < self._page
+        return not self.exhausted and len(self._waiting) < self._ready
 
     def before_head(self) -> StreamPosition:
         """From where a reader would go on with the head; at the end of the stream if there is
