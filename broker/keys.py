@@ -60,14 +60,14 @@ GUARDS:halts                               HASH    scope -> why, by whom and sin
 GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
 
-Replays (REPLAYS = {NS:replays}, REPLAY = {NS:replay:ID}):
+Replays (REPLAYS = {NS:replays}, REPLAY = {NS:replay:ID}, GIVEN = TAG:sub:NAME of a log's stream):
 REPLAYS:index                              ZSET    replay id -> when it was made, ms
 REPLAY:spec                                STRING  what is replayed, JSON, never changed
 REPLAY:state                               HASH    how far it has come: status, cursor, digest, ...
 REPLAY:control                             STREAM  commands to the process that runs it, and its
                                                    answers (newest 1,000)
 REPLAY:lease                               STRING  token of the process that runs it
-SUB:replay:ID          (log)               STRING  "EPOCH ENTRY": how far replay ID has come on this
+GIVEN:replay:ID                            STRING  "EPOCH ENTRY": how far replay ID has come on this
                                                    stream for this subscription alone
 
 What a replay publishes lies in a namespace of its own, NS.replay.ID, with all keys above; what its

@@ -18,6 +18,7 @@ from ...broker.replay_names import checked_id, dry_namespace, replay_namespace
 from ...broker.replay_scripts import save, take
 from ...errors import ReplayError, ReplayExists, ReplayNotFound, ReplayNotRunning, ReplayTaken
 from .progress import Progress
+from .ranges import entry_id
 from .records import Definition, Record, Standing
 from .spec import FLAT_OUT
 
@@ -106,6 +107,22 @@ class ReplayStore:
                 found.append(self.get(replay_id))
             except ReplayNotFound:
                 continue  # removed meanwhile
+        return found
+
+    def needed(self) -> dict[str, str]:
+        """What retention must keep: for each stream, `TYPE/PART`, the last entry that some replay
+        which has not ended has delivered; "" where it has delivered none. An entry at or behind it
+        is still needed."""
+        found: dict[str, str] = {}
+        for record in self.all():
+            if record.standing.has_ended:
+                continue
+            for name in record.definition.ends:
+                position = record.progress.positions.get(name)
+                at = "" if position is None else position.entry_id
+                known = found.get(name)
+                if known is None or not at or (known and entry_id(at) < entry_id(known)):
+                    found[name] = at
         return found
 
     def remove(self, replay_id: str) -> int:
@@ -240,13 +257,13 @@ class ReplayStore:
                     else f" Go on: streamatiq replay resume {replay_id}"
                 )
             )
-        entry_id = self.say(replay_id, {"c": name, "v": argument})
-        after = entry_id
+        asked = self.say(replay_id, {"c": name, "v": argument})
+        after = asked
         with self.links.borrow() as link:
             while heard := self.hear(link, replay_id, after, ANSWER_MS):
                 after = heard[-1][0]
                 for _, fields in heard:
-                    if fields.get("a") == entry_id:
+                    if fields.get("a") == asked:
                         if fields["r"]:
                             raise ReplayError(fields["r"])
                         return

@@ -523,3 +523,19 @@ async def test_replay_events(bench: Bench, bench_in: Callable[[str], Bench]) -> 
     assert seen == [f"Note {n}" for n in range(5)]
     with pytest.raises(InvalidReplay, match="naive"):
         await monitor.replay_events(Note, start_time=datetime(2024, 8, 8))
+
+
+def test_what_retention_must_keep(bench: Bench) -> None:
+    published(bench, 10)
+    run = replay([Note, Urgent], broker=bench.broker, target="isolated", replay_id="a")
+    items = [next(iter(run)) for _ in range(1)]
+    again = iter(run)
+    items.append(next(again))
+    again.close()
+    store = store_of(bench.broker)
+    needed = store.needed()
+    assert set(needed) == {"test.note/0", "test.urgent/normal"}
+    assert needed["test.note/0"] == items[-1].place.entry_id
+    assert needed["test.urgent/normal"] == ""
+    store.command("a", "cancel")
+    assert store.needed() == {}
