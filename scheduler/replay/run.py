@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import closing, suppress
 from typing import Any
 
 from .engine import MAX_BATCH, Batch, Engine, Status, Wait
@@ -62,8 +62,9 @@ class Replay:
     # -- driving -------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Replayed]:
-        for batch in self._batches(1):
-            yield from batch.items
+        with closing(self._batches(1)) as batches:
+            for batch in batches:
+                yield from batch.items
 
     def run(
         self,
@@ -117,7 +118,7 @@ class Replay:
                 await result
         return self.report()
 
-    def _batches(self, limit: int, *, ticks: bool = False) -> Iterator[Batch]:
+    def _batches(self, limit: int, *, ticks: bool = False) -> Generator[Batch, None, None]:
         engine, job = self._engine, self._job
         error: BaseException | None = None
         if job is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import redis
 from tests.integration.logs.harness import Bench, Note, note
@@ -11,9 +12,7 @@ from streamatiq import replay
 from streamatiq.broker import keys as module
 from streamatiq.scheduler.replay import store_of
 
-_LINE = re.compile(
-    r"^((?:REPLAYS?|SUB):\S+)\s+(?:\(log\)\s+)?(STREAM|ZSET|HASH|STRING)\s", re.MULTILINE
-)
+_LINE = re.compile(r"^((?:REPLAYS?|GIVEN):\S+)\s+(STREAM|ZSET|HASH|STRING)\s", re.MULTILINE)
 
 
 def test_the_keys_of_replays(bench: Bench, client: redis.Redis) -> None:
@@ -29,7 +28,7 @@ def test_the_keys_of_replays(bench: Bench, client: redis.Redis) -> None:
     bench.logs.publish(note("a"))
     bench.settled("one")
     run = replay(Note, broker=bench.broker, target="subscription:one", replay_id="r")
-    iterator = iter(run)
+    iterator: Any = iter(run)
     next(iterator)  # its lease is there
     store_of(bench.broker).say("r", {"c": "pause", "v": ""})
     held = {key.decode() for key in client.scan_iter(match=f"*{bench.namespace}:*", count=1000)}
