@@ -22,7 +22,7 @@ from ..scheduler.replay import (
     store_of,
 )
 from ..scheduler.replay import replay as make_replay
-from ..scheduler.replay.making import links_of
+from ..scheduler.replay.access import links_of
 from ..scheduler.replay.spec import ReplaySpec
 from ..workers import load_handlers
 from ._replay_run import ProgressShown, interrupted_by_signals

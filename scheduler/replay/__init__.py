@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .access import replay_output, store_of
+from .controls import Status
 from .diff import Difference, ReplayDiff, diff_replays
-from .engine import Status
 from .items import Place, Replayed
-from .making import define_replay, replay, replay_output, resume_replay, store_of
+from .making import define_replay, replay, resume_replay
 from .monitor import EventMonitor
 from .records import Definition, Record, Standing
 from .report import ReplayReport

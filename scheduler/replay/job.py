@@ -12,7 +12,8 @@ from dramatiq.logging import get_logger
 
 from ...broker.connections import Link
 from ...errors import ReplayError, ReplayTaken, StreamatiqError
-from .engine import Batch, Engine, Status
+from .controls import Status
+from .engine import Batch, Engine
 from .records import Standing
 from .store import ReplayStore
 from .targets import Target

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from ...broker import RedisStreamsBroker
-from ...broker.connections import Link, LinkPool, RetryPolicy
+from ...broker.connections import Link, LinkPool
 from ...broker.keys import Keys
 from ...broker.replay_names import checked_id, dry_namespace, new_id, replay_namespace
 from ...errors import InvalidReplay, ReplayError, ReplayExists
 from ...events import Event, registered_types
 from ...workers import default_broker
+from .access import links_of, replay_output, store_of
 from .engine import Engine
 from .job import ReplayJob
 from .live_checkpoint import take_checkpoint
 from .log_pages import LogPages, recorded_span
 from .merge import Merge
-from .outputs import output_digest, sorted_outputs, stored_outputs
 from .pace import Pace
 from .progress import Progress
 from .ranges import StreamRange, check_layouts, check_whole, stream_ranges
@@ -29,7 +29,7 @@ from .store import ReplayStore
 from .targets import IsolatedTarget, LiveTarget, SubscriptionTarget, Target
 from .workers import ReplayWorkers, WorkerOptions
 
-__all__ = ["define_replay", "links_of", "replay", "replay_output", "resume_replay", "store_of"]
+__all__ = ["define_replay", "replay", "resume_replay"]
 
 #: Takes a checkpoint of a broker for a reason, and returns its id.
 Checkpoint = Callable[[RedisStreamsBroker, str], str]
@@ -198,17 +198,6 @@ def resume_replay(
     return _stored(broker, record.definition, record, clock_ns)
 
 
-def links_of(broker: RedisStreamsBroker) -> LinkPool:
-    """Connections to a broker's server."""
-    redis = broker.settings.redis
-    return LinkPool(broker.endpoint, RetryPolicy(redis.max_retries, float(redis.retry_delay)))
-
-
-def store_of(broker: RedisStreamsBroker) -> ReplayStore:
-    """The replays of a broker's namespace."""
-    return ReplayStore(broker.keys, links_of(broker))
-
-
 def _ranges(link: Link, spec: ReplaySpec, broker: RedisStreamsBroker) -> list[StreamRange]:
     check_layouts(broker.logs, link, spec, broker.keys)
     ends = check_whole(link, spec, stream_ranges(spec, broker.keys))
@@ -299,10 +288,3 @@ def _stored(
         workers=ReplayWorkers(own, broker.endpoint.resolved(), links, options),
         output=lambda: replay_output(broker, definition.replay_id)[0],
     )
-
-
-def replay_output(broker: RedisStreamsBroker, replay_id: str) -> tuple[str, int]:
-    """Digest, hex, and number of events, of what an isolated replay has put out; see `outputs`."""
-    links = links_of(broker)
-    with sorted_outputs(stored_outputs(broker.keys, replay_id, links)) as outputs:
-        return output_digest(outputs)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
-from .engine import MAX_BATCH, Batch, Engine, Status, Wait
+from .controls import Status
+from .engine import MAX_BATCH, Batch, Engine, Wait
 from .items import Replayed
 from .job import ReplayJob, Stopped
 from .report import ReplayReport

@@ -19,7 +19,7 @@ from streamatiq import replay
 from streamatiq.cli import main
 from streamatiq.errors import ReplayTaken
 from streamatiq.scheduler.replay import ReplayStore, Standing, store_of
-from streamatiq.scheduler.replay.making import replay_output
+from streamatiq.scheduler.replay.access import replay_output
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]

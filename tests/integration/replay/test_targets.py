@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from streamatiq.errors import (
     ReplayTaken,
 )
 from streamatiq.scheduler.replay import Replay, Standing, Status, store_of
-from streamatiq.scheduler.replay.making import replay_output
+from streamatiq.scheduler.replay.access import replay_output
 
 
 def published(bench: Bench, count: int = 40) -> list[Event]:
@@ -539,3 +540,44 @@ def test_what_retention_must_keep(bench: Bench) -> None:
     assert needed["test.urgent/normal"] == ""
     store.command("a", "cancel")
     assert store.needed() == {}
+
+
+# -- coroutines ----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_async_for_with_a_target(bench: Bench, bench_in: Callable[[str], Bench]) -> None:
+    published(bench, 30)
+    run = replay(Note, broker=bench.broker, target="isolated", replay_id="a", speed=1000)
+    there = bench_in(f"{bench.namespace}.replay.a")
+    seen = 0
+    async for item in run:
+        seen += 1
+        if seen == 10:
+            # It has been delivered before the loop sees it.
+            assert there.read(Note)[-1].event.id == item.event.id
+            run.pause()
+            run.step(5)
+        if seen == 15:
+            run.resume()
+    assert seen == 30
+    assert store_of(bench.broker).get("a").standing is Standing.DONE
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_task_leaves_its_replay_resumable(bench: Bench) -> None:
+    bench.logs.publish_many([note(n) for n in range(30)])
+    monitor = EventMonitor(bench.broker)
+    task = asyncio.create_task(monitor.replay_events(Note, time_basis="event", max_rate=1.0))
+    store = store_of(bench.broker)
+    await asyncio.to_thread(
+        wait_until, lambda: store.ids() and store.get(store.ids()[0]).progress.count
+    )
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (record,) = store.all()
+    assert record.standing is Standing.INTERRUPTED
+    run = resume_replay(record.definition.replay_id, broker=bench.broker)
+    assert run.report().count == record.progress.count
+    assert store.remove(record.definition.replay_id) > 0

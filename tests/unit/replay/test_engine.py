@@ -13,8 +13,9 @@ from tests.support import wait_until
 from tests.unit.replay.replay_kit import MS, Clock, Memory, Tick, Tock, engine_of, places
 
 from streamatiq.errors import InvalidReplay, ReplayError
+from streamatiq.scheduler.replay.controls import Status
 from streamatiq.scheduler.replay.digest import EMPTY, chained_items
-from streamatiq.scheduler.replay.engine import Batch, Engine, Status, Wait
+from streamatiq.scheduler.replay.engine import Batch, Engine, Wait
 from streamatiq.scheduler.replay.items import Replayed
 from streamatiq.scheduler.replay.progress import Progress
 from streamatiq.scheduler.replay.run import Replay

@@ -6,7 +6,7 @@ from typing import Any
 
 from streamatiq import Event, Partitioned, on, replay
 from streamatiq.scheduler.replay import Standing, diff_replays, store_of
-from streamatiq.scheduler.replay.making import links_of
+from streamatiq.scheduler.replay.access import links_of
 from streamatiq.testing import TestBroker
 
 
