@@ -76,6 +76,19 @@ SCHED:runs:SCHEDULE                        HASH    number -> "FIRED BEGAN ATTEMP
 SCHED:history:SCHEDULE                     STREAM  how runs ended, and what was missed
 SCHED:changes                              STREAM  schedules that were changed, by whom (newest
                                                    1,000): wakes the leader and who stands by
+
+Replays (REPLAYS = {NS:replays}, REPLAY = {NS:replay:ID}, GIVEN = TAG:sub:NAME of a log's stream):
+REPLAYS:index                              ZSET    replay id -> when it was made, ms
+REPLAY:spec                                STRING  what is replayed, JSON, never changed
+REPLAY:state                               HASH    how far it has come: status, cursor, digest, ...
+REPLAY:control                             STREAM  commands to the process that runs it, and its
+                                                   answers (newest 1,000)
+REPLAY:lease                               STRING  token of the process that runs it
+GIVEN:replay:ID                            STRING  "EPOCH ENTRY": how far replay ID has come on this
+                                                   stream for this subscription alone
+
+What a replay publishes lies in a namespace of its own, NS.replay.ID, with all keys above; what its
+dry runs would have emitted, in the logs of NS.replay.ID.dry.
 """
 
 from __future__ import annotations
@@ -92,6 +105,7 @@ __all__ = [
     "LogKeys",
     "MemberKeys",
     "QueueKeys",
+    "ReplayKeys",
     "SchedulerKeys",
     "SourceKeys",
 ]
@@ -129,6 +143,10 @@ class SourceKeys:
     def batch(self, consumer: str) -> str:
         """Number and outcome of `consumer`'s last settle batch that began with this tag."""
         return f"{self.tag}:batch:{consumer}"
+
+    def replay(self, subscription: str, replay_id: str) -> str:
+        """How far a replay for `subscription` alone has come on this stream."""
+        return f"{self.tag}:sub:{subscription}:replay:{replay_id}"
 
     def operator(self, token: str) -> str:
         """Outcome of the call `token` of an operator."""
@@ -345,6 +363,29 @@ class SchedulerKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayKeys:
+    """What is known of one replay."""
+
+    tag: str
+
+    @property
+    def spec(self) -> str:
+        return f"{self.tag}:spec"
+
+    @property
+    def state(self) -> str:
+        return f"{self.tag}:state"
+
+    @property
+    def control(self) -> str:
+        return f"{self.tag}:control"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.tag}:lease"
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the keys of one namespace."""
 
@@ -377,6 +418,15 @@ class Keys:
     def scheduler(self) -> SchedulerKeys:
         """Keys of schedules and their runs."""
         return SchedulerKeys(f"{{{self.namespace}:scheduler}}")
+
+    @property
+    def replays(self) -> str:
+        """Ids of all replays."""
+        return f"{{{self.namespace}:replays}}:index"
+
+    def replay(self, replay_id: str) -> ReplayKeys:
+        """Keys of one replay."""
+        return ReplayKeys(f"{{{self.namespace}:replay:{replay_id}}}")
 
     def layout(self, type_name: str) -> str:
         """Layout of the log of `type_name`."""

@@ -198,6 +198,10 @@ class Logs:
         # One by one: they lie in different slots of a cluster.
         return sum(int(self._links.call(methodcaller("send", "GET", key)) or 0) for key in keys)
 
+    def elsewhere(self, keys: Keys) -> Logs:
+        """The logs of another namespace on the same server, with no limits."""
+        return Logs(keys, self._links, window_ms=self._window_ms, clock_ns=self._clock_ns)
+
     # -- read ----------------------------------------------------------------------------------
 
     def read(

@@ -30,6 +30,7 @@ from .keys import Keys, SourceKeys
 from .known_queues import KnownQueue
 from .logs import Logs
 from .members import reads_of
+from .replay_names import replay_of
 from .sources import AuditLevel, Source
 from .subscriptions import Subscription
 from .work_queues import WorkQueue
@@ -332,4 +333,6 @@ class QueueBroker(Broker):
 
     def _group_start(self, queue_name: str) -> str:
         subscription = self.subscriptions.get(queue_name)
-        return "0" if subscription is None else subscription.group_start
+        if subscription is None or replay_of(self.keys.namespace) is not None:
+            return "0"  # workers of a replay may come later than its first events
+        return subscription.group_start

@@ -23,6 +23,7 @@ __all__ = [
     "HAND_BACK",
     "NO_TIMES",
     "RETRIED",
+    "SKIPPED",
     "TRIMMED",
     "Action",
     "BatchOutcome",
@@ -110,6 +111,8 @@ EXPIRED = Ended("expired")
 CONFLATED = Ended("conflated")
 #: An event that the handler's `transform` does not want.
 FILTERED = Ended("filtered")
+#: A replayed event, whose handler is not for replays.
+SKIPPED = Ended("skipped")
 #: An event that its log does not have any more.
 TRIMMED = Ended("trimmed")
 

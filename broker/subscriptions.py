@@ -11,10 +11,12 @@ from .keys import LANES, Keys
 from .parts import parts
 from .sources import AuditLevel, Source
 
-__all__ = ["Start", "Subscription"]
+__all__ = ["OnReplay", "Start", "Subscription"]
 
 #: Where a subscription that is new begins: at events published from now on, or at the oldest kept.
 Start = Literal["new", "earliest"]
+#: What it does with replayed events.
+OnReplay = Literal["run", "skip", "dry_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Subscription:
         or as long as the event says.
       runs_when_halted: A halt does not stop it.
       done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
+      on_replay: What it does with replayed events.
       transform: Maps an event before the handler sees it; None from it: the event is not wanted.
     """
 
@@ -46,6 +49,7 @@ class Subscription:
     runs_when_halted: bool = False
     done_ms: int | None = None
     transform: Callable[[Any], Event | None] | None = None
+    on_replay: OnReplay = "run"
 
     @property
     def is_owned(self) -> bool:

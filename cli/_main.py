@@ -29,6 +29,7 @@ COMMANDS = {
     "health": LazyCommand("health", "Tell whether workers do their work."),
     "scheduler": LazyCommand("scheduler", "Run schedules, or stand by for it."),
     "schedule": LazyCommand("schedule", "Define schedules, and look at them."),
+    "replay": LazyCommand("replay", "Replay ranges of logs, and compare."),
     "dead": LazyCommand("dead", "Look at dead letters, rerun or delete them."),
     "halt": LazyCommand("halt", "Stop a subscription, a key or everything, now."),
     "resume": LazyCommand("halt", "End a halt."),

@@ -56,6 +56,10 @@ def check_subscription(subscription: Subscription) -> None:
         raise HandlerDefinitionError(
             f"{name}: start is {subscription.start!r}; use 'new' or 'earliest'."
         )
+    if subscription.on_replay not in ("run", "skip", "dry_run"):
+        raise HandlerDefinitionError(
+            f"{name}: on_replay is {subscription.on_replay!r}; use 'run', 'skip' or 'dry_run'."
+        )
     for option in ("ordered", "conflate", "runs_when_halted"):
         value = getattr(subscription, option)
         if not isinstance(value, bool):

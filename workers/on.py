@@ -17,6 +17,7 @@ from dramatiq import Actor
 from dramatiq.middleware import AsyncIO
 
 from ..broker import RedisStreamsBroker, Start, Subscription
+from ..broker.subscriptions import OnReplay
 from ..errors import HandlerDefinitionError
 from ..events import Event
 from .declaring import check_classes, check_function, check_subscription
@@ -32,6 +33,7 @@ from .idempotency_options import (
     done_ms_of,
     given_options,
 )
+from .replaying import add_replay_rules, default_on_replay
 from .running import runner
 
 __all__ = ["on"]
@@ -80,6 +82,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[E], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
@@ -100,6 +103,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[E | F], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
@@ -117,6 +121,7 @@ def on(
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
     transform: None = ...,
+    on_replay: OnReplay | None = ...,
     broker: RedisStreamsBroker | None = ...,
     idempotency_key: Callable[[Any], str | None] | None = ...,
     idempotency_ttl_s: TimeToLive = ...,
@@ -134,6 +139,7 @@ def on(
     conflate: bool = False,
     valid_for_ms: int | None = None,
     transform: Callable[[Any], Event | None] | None = None,
+    on_replay: OnReplay | None = None,
     broker: RedisStreamsBroker | None = None,
     idempotency_key: Callable[[Any], str | None] | None = None,
     idempotency_ttl_s: TimeToLive = DEFAULT_TTL,
@@ -167,6 +173,9 @@ def on(
       transform: Called with each event before the handler; gives what the handler gets in its
         place, or None: the event is settled as filtered. It runs in the worker's thread, again with
         each retry; what it raises counts as raised by the handler.
+      on_replay: What the handler does with replayed events: `run`; `skip`: they are settled without
+        it; `dry_run`: it runs, but what it emits goes to logs that nobody reads. Default: `skip`
+        where a class is an order or the annotation of what is returned names one, else `run`.
       broker: Default: the global broker; built from the settings where none is set.
       idempotency_key: The business key of an event; None or '' from it: the event has none. Of the
         events of one key and stream the handler runs for one only; see `Idempotency`.
@@ -201,6 +210,9 @@ def on(
             transform=transform,
             runs_when_halted=bool(options.get("runs_when_halted")),
             done_ms=done_ms_of(chosen_name, event_classes, idempotency),
+            on_replay=default_on_replay(function, event_classes)
+            if on_replay is None
+            else on_replay,
         )
         check_subscription(subscription)
         check_function(function, subscription)
@@ -219,6 +231,7 @@ def on(
         if inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(on_uncertain):
             _need_event_loop(chosen)
         check_options(subscription.name, options, is_event=True)
+        add_replay_rules(chosen)
         chosen.declare_subscription(subscription)
         declare_actor = dramatiq.actor(
             actor_name=subscription.name,

@@ -75,6 +75,14 @@ if TYPE_CHECKING:
         read_schedule_file,
         register_kind,
     )
+    from .scheduler.replay import (
+        EventMonitor,
+        Replay,
+        Replayed,
+        ReplayReport,
+        replay,
+        resume_replay,
+    )
     from .settings import Settings
     from .workers import (
         Breaker,
@@ -109,6 +117,7 @@ __all__ = [
     "Direction",
     "EmbeddedServer",
     "Event",
+    "EventMonitor",
     "EventType",
     "FillEvent",
     "GapDetector",
@@ -135,6 +144,9 @@ __all__ = [
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
+    "Replay",
+    "ReplayReport",
+    "Replayed",
     "RunContext",
     "Schedule",
     "SchedulerProcess",
@@ -168,6 +180,8 @@ __all__ = [
     "publish_many",
     "read_schedule_file",
     "register_kind",
+    "replay",
+    "resume_replay",
     "to_cloudevent",
     "to_cloudevent_http",
     "upcast",
@@ -175,6 +189,7 @@ __all__ = [
 
 #: Where the names come from, in the order of the layers.
 _HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler")
+_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler.replay")
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,15 @@
     │   ├── InvalidSchedule            a schedule is defined wrongly, or cannot run as it is defined
     │   ├── ScheduleNotFound           there is no schedule of this name
     │   └── ScheduleConflict           a schedule exists already, or was changed meanwhile
-    └── IngestError                    a file or mapping that cannot be ingested
+    ├── IngestError                    a file or mapping that cannot be ingested
+    └── ReplayError                    a replay cannot be made, controlled, or go on
+        ├── InvalidReplay              what is asked of it makes no sense (names the value)
+        ├── ReplayRangeTrimmed         the log does not have all of its range any more
+        ├── ReplayExists               its id, or its target, is taken
+        ├── ReplayNotFound             no replay has this id
+        ├── ReplayNotRunning           no process runs it, so it cannot be controlled
+        ├── ReplayTaken                another process runs it
+        └── NeedsCheckpoint            a replay into the live logs without a checkpoint before it
 
 Every message names the thing, the offending value, and what to do next. `code` is stable and meant
 for machines; the class docstring says when the error is raised.
@@ -75,15 +83,23 @@ __all__ = [
     "IngestError",
     "InvalidEvent",
     "InvalidLane",
+    "InvalidReplay",
     "InvalidSchedule",
     "InvalidSettings",
     "LeadershipLost",
     "LogMismatch",
+    "NeedsCheckpoint",
     "NotAStreamatiqBroker",
     "OutOfMemory",
     "Overfill",
     "PermissionDenied",
     "ReadOnlyServer",
+    "ReplayError",
+    "ReplayExists",
+    "ReplayNotFound",
+    "ReplayNotRunning",
+    "ReplayRangeTrimmed",
+    "ReplayTaken",
     "ScheduleConflict",
     "ScheduleNotFound",
     "SchedulerError",
@@ -439,3 +455,51 @@ class IngestError(StreamatiqError):
     """A file or a column mapping cannot be ingested."""
 
     code = "ingest"
+
+
+class ReplayError(StreamatiqError):
+    """A replay cannot be made, controlled, or go on."""
+
+    code = "replay"
+
+
+class InvalidReplay(ReplayError, ValueError):
+    """What is asked of a replay makes no sense."""
+
+    code = "invalid_replay"
+
+
+class ReplayRangeTrimmed(ReplayError):
+    """A log does not have all events of the asked range any more."""
+
+    code = "replay_range_trimmed"
+
+
+class ReplayExists(ReplayError):
+    """The id of a new replay is taken, or its target holds something already."""
+
+    code = "replay_exists"
+
+
+class ReplayNotFound(ReplayError, LookupError):
+    """No replay has the id that is asked for."""
+
+    code = "replay_not_found"
+
+
+class ReplayNotRunning(ReplayError):
+    """A replay was to be controlled, but no process runs it."""
+
+    code = "replay_not_running"
+
+
+class ReplayTaken(ReplayError):
+    """Another process runs the replay, or has taken it over."""
+
+    code = "replay_taken"
+
+
+class NeedsCheckpoint(ReplayError):
+    """A replay into the live logs was asked for without a checkpoint before it."""
+
+    code = "needs_checkpoint"
