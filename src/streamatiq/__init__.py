@@ -188,8 +188,15 @@ __all__ = [
 ]
 
 #: Where the names come from, in the order of the layers.
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler")
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers", ".scheduler.replay")
+_HOMES = (
+    ".errors",
+    ".settings",
+    ".events",
+    ".broker",
+    ".workers",
+    ".scheduler",
+    ".scheduler.replay",
+)
 
 
 def __getattr__(name: str) -> Any:
