@@ -72,11 +72,11 @@ def matcher(
 
 
 def walked(
-    matches: Callable[[datetime], bool], every_hour: bool, where: tzinfo, start: datetime, days: int
+    matches: Callable[[datetime], bool], every_hour: bool, where: tzinfo, start: datetime, hours: int
 ) -> Iterator[datetime]:
     """The same, minute by minute."""
     at = start.replace(second=0, microsecond=0)
-    while at < start + timedelta(days=days):
+    while at < start + timedelta(hours=hours):
         before, at = at, at + MINUTE
         local = at.astimezone(where)
         reading = local.replace(tzinfo=None, fold=0)
@@ -93,10 +93,10 @@ def walked(
             yield at
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     change=st.sampled_from(CHANGES),
-    shift=st.integers(-40 * 3600, 20 * 3600),
+    shift=st.integers(-22 * 3600, 10 * 3600),
     minutes=parts(0, 59),
     hours=parts(0, 23) | parts(0, 4),
     days=parts(1, 31),
@@ -105,7 +105,7 @@ def walked(
 @example(("Europe/Berlin", "2026-03-29"), -3600, [30], [2], None, None)
 @example(("Europe/Berlin", "2026-10-25"), -3600, [0, 30], [2, 3], None, None)
 @example(("Europe/Berlin", "2026-10-25"), -3600, [0, 30], None, None, None)
-@example(("Pacific/Apia", "2011-12-30"), -40 * 3600, [0], [12], None, None)
+@example(("Pacific/Apia", "2011-12-30"), -20 * 3600, [0], [12], None, None)
 def test_fire_times_are_those_of_a_walk_through_every_minute(
     change: tuple[str, str],
     shift: int,
@@ -121,13 +121,13 @@ def test_fire_times_are_those_of_a_walk_through_every_minute(
     assert meant.every_hour == every_hour
     matches = matcher(minutes, hours, days, weekdays)
     at = start
-    for expected in walked(matches, every_hour, where, start, 3):
+    for expected in walked(matches, every_hour, where, start, 26):
         found = after(meant, where, at)
         assert found == expected, (at, found, expected)
         at = expected
     beyond = after(meant, where, at)
     assert beyond is not None
-    assert beyond >= start + timedelta(days=3)
+    assert beyond >= start + timedelta(hours=26)
 
 
 @pytest.mark.parametrize(
