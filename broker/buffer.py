@@ -28,6 +28,10 @@ __all__ = ["PAUSED", "Buffer", "BufferView", "Claimed"]
 
 #: Seconds without a `take` after which the consumer counts as paused; it asks every second.
 PAUSE_S = 2.0
+#: Entries that wait for their key's turn, from which on no other keys are looked for, unless they
+#: last for more than `READ_AHEAD_S` seconds: then they will not be run soon.
+READ_AHEAD = 1_000
+READ_AHEAD_S = 1.0
 #: What `wait_for_room` returns when the consumer is paused.
 PAUSED = -1
 
@@ -242,7 +246,7 @@ class Buffer:
     def _room_for(self) -> int:
         released, self._released = self._released, 0
         self._room.observe(released, time.monotonic())
-        free = self._room.target() * self._batch - self._shelf.ready - self._handed_out
+        free = self._room.target() * self._batch - self._stock() - self._handed_out
         room = self._batch_size if self._eager else max(1, free)
         return min(room, MAX_WAITING)
 
@@ -288,10 +292,20 @@ class Buffer:
             return False
         if self._eager:
             return True
+        soon = self._shelf.soon
+        if soon >= READ_AHEAD and soon < self._room.rate * READ_AHEAD_S:
+            return False
         if self._batch == 1:
-            return self._room.worth_fetching(self._shelf.ready, self._handed_out)
-        held = self._shelf.ready + self._handed_out
+            return self._room.worth_fetching(self._stock(), self._handed_out)
+        held = self._stock() + self._handed_out
         return held * 2 <= self._room.target() * self._batch
+
+    def _stock(self) -> int:
+        """How many here will keep the threads busy. What waits for its key's turn does not, where
+        threads have nothing to do meanwhile: then other keys are looked for."""
+        ready = self._shelf.ready
+        idle = not ready and self._handed_out < self._threads
+        return ready if idle else ready + self._shelf.soon
 
     def _is_paused(self) -> bool:
         return not self._taking and time.monotonic() - self._last_take_s > PAUSE_S

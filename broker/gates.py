@@ -28,8 +28,11 @@ from .sources import Source
 
 __all__ = ["Gates", "order_of"]
 
-#: Entries of one key that are kept whole while they wait.
-KEPT_WHOLE = 32
+#: Entries that are kept whole while they wait, of all keys together. (More wait only behind slow
+#: handlers, where reading one again costs little beside them.)
+KEPT_WHOLE = 2_000
+#: Entries of one key that are kept whole behind a retry, another process or a guard.
+KEPT_BEHIND = 32
 
 #: Place in a stream.
 Order = tuple[int, int]
@@ -46,7 +49,17 @@ def order_of(entry_id: bytes) -> Order:
 class _Gate:
     """One key of one source."""
 
-    __slots__ = ("at", "blockers", "held_until", "newest", "queued", "running", "taken", "waiting")
+    __slots__ = (
+        "at",
+        "blockers",
+        "held_until",
+        "newest",
+        "queued",
+        "running",
+        "soon",
+        "taken",
+        "waiting",
+    )
 
     def __init__(self, at: tuple[Source, str]) -> None:
         self.at = at
@@ -60,6 +73,8 @@ class _Gate:
         self.queued = False
         #: Monotonic time until which a guard stops it; None if none does.
         self.held_until: float | None = None
+        #: How many of the waiting ones were counted as those that only wait for their turn.
+        self.soon = 0
         #: The furthest that runs, or ran last; and the furthest that has ended for good, while
         #: something may come back.
         self.taken: Order = (0, 0)
@@ -112,6 +127,9 @@ class Gates:
         self._open: list[_Queued] = []
         self._numbers = itertools.count()
         self._entries = 0
+        self._whole = 0
+        #: Entries that wait for nothing but their turn.
+        self._soon = 0
         self._held: set[_Gate] = set()
         self._next_look = math.inf
 
@@ -126,6 +144,11 @@ class Gates:
     def waiting(self) -> int:
         """See `Shelf`."""
         return self._entries - len(self._open)
+
+    @property
+    def soon(self) -> int:
+        """See `Shelf`."""
+        return self._soon - len(self._open)
 
     @property
     def next_look(self) -> float:
@@ -153,8 +176,10 @@ class Gates:
 
     def _insert(self, gate: _Gate, place: Order, one: Claimed) -> None:
         self._entries += 1
-        behind = len(gate.waiting) >= KEPT_WHOLE or bool(gate.blockers) or gate in self._held
-        item = (place, one.bare() if behind and one.ending is None else one)
+        is_closed = bool(gate.blockers) or gate in self._held
+        is_far = self._whole >= KEPT_WHOLE or (is_closed and len(gate.waiting) >= KEPT_BEHIND)
+        item = (place, one.bare() if is_far and one.ending is None else one)
+        self._whole += bool(item[1].fields)
         if not gate.waiting or gate.waiting[-1][0] < place:
             gate.waiting.append(item)
         else:
@@ -171,6 +196,7 @@ class Gates:
         is_own = self._owned.get(one.source) == one.consumer
         if there > place or (there == place and not is_own):
             return [one]
+        self._whole += bool(one.fields) - bool(other.fields)
         gate.waiting[0] = (place, one)
         return [other]
 
@@ -212,12 +238,13 @@ class Gates:
             if not quiet and self._stopped(gate):
                 continue
             gate.waiting.popleft()
-            self._entries -= 1
+            self._left(one)
             gate.running += 1
             gate.taken = max(gate.taken, place) if gate.running > 1 else place
             taken.append(one)
             if one.cap:
                 most = min(most, one.cap)
+            self._refresh(gate)
             if len(taken) < most and gate.waiting and self._may_pass(gate):
                 heappush(batch, (gate.waiting[0][0], next(self._numbers), gate))
         return taken
@@ -262,9 +289,9 @@ class Gates:
             gone = [item for item in gate.waiting if item[1].consumer != unless]
             if gone:
                 gate.waiting = deque(item for item in gate.waiting if item[1].consumer == unless)
-                self._entries -= len(gone)
                 drained += [one for _, one in gone]
                 for place, one in gone:
+                    self._left(one)
                     if self._is_expected(gate, one):
                         gate.expect(place)
             self._refresh(gate)
@@ -283,8 +310,9 @@ class Gates:
         self._owned.pop(source, None)
         gone: list[Claimed] = []
         for gate in [gate for gate in self._gates.values() if gate.at[0] is source]:
-            gone += [one for _, one in gate.waiting]
-            self._entries -= len(gate.waiting)
+            for _, one in gate.waiting:
+                self._left(one)
+                gone.append(one)
             gate.waiting.clear()
             gate.blockers.clear()
             gate.newest = (0, 0)
@@ -336,14 +364,26 @@ class Gates:
             gate = self._gates[at] = _Gate(at)
         return gate
 
+    def _left(self, one: Claimed) -> None:
+        """It waits no more."""
+        self._entries -= 1
+        self._whole -= bool(one.fields)
+
     def _is_open(self, gate: _Gate) -> bool:
         """Whether the first one that waits may be taken."""
         return bool(gate.waiting) and not gate.running and self._may_pass(gate)
 
     def _may_pass(self, gate: _Gate) -> bool:
+        """Whether the first one that waits may be taken once nothing of its key runs."""
         return self._conflate or gate.may_pass(gate.waiting[0][0])
 
     def _refresh(self, gate: _Gate) -> None:
+        """What is known of a gate anew, once something has happened to it."""
+        soon = len(gate.waiting)
+        if soon and (gate in self._held or not self._may_pass(gate)):
+            soon = 0
+        self._soon += soon - gate.soon
+        gate.soon = soon
         if gate.is_idle():
             if self._gates.get(gate.at) is gate:
                 del self._gates[gate.at]
@@ -370,6 +410,7 @@ class Gates:
     def _hold(self, gate: _Gate, until: float) -> None:
         gate.held_until = until
         self._held.add(gate)
+        self._refresh(gate)
         self._next_look = min(self._next_look, until)
 
     def _release(self, now: float) -> None:

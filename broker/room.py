@@ -48,6 +48,11 @@ class Room:
         self._prefetch = prefetch
         self._threads = min(threads, prefetch)
 
+    @property
+    def rate(self) -> float:
+        """Entries that are finished in a second, as of late."""
+        return self._rate
+
     def observe(self, released: int, now_s: float) -> None:
         """`released` entries were finished since the last call, which was before `now_s`."""
         if self._since is not None and now_s > self._since:

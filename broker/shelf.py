@@ -38,6 +38,10 @@ class Shelf(Protocol):
         """Those that wait: for their key's turn, for a retry, for a guard."""
 
     @property
+    def soon(self) -> int:
+        """Of those that wait, those that wait for nothing but others that run or may run."""
+
+    @property
     def next_look(self) -> float:
         """Monotonic time at which to look at what waits; inf if only a change helps."""
 
@@ -90,6 +94,11 @@ class Lanes:
     def waiting(self) -> int:
         """See `Shelf`."""
         return self._waiting
+
+    @property
+    def soon(self) -> int:
+        """See `Shelf`. Nothing here waits for its turn."""
+        return 0
 
     @property
     def next_look(self) -> float:

@@ -182,9 +182,10 @@ class GatesMachine(RuleBasedStateMachine):
         if one is None or one.source not in self.world.owned:
             return
         one.state = State.ENDED
-        if one.key is not None:
-            assert one.entry_id in self.world.gates.expected(one.source).get(one.key, [])
-            self.world.gates.gone(one.source, one.key, [one.entry_id])
+        key = one.gate[1]
+        known = self.world.gates.expected(one.source).get(key, [])
+        assert one.entry_id in known or one.key is None
+        self.world.gates.gone(one.source, key, [one.entry_id])
 
     @rule(key=st.sampled_from("ABC"), for_s=st.sampled_from([1.0, 5.0, math.inf]))
     def close_key(self, key: str, for_s: float) -> None:
@@ -208,6 +209,16 @@ class GatesMachine(RuleBasedStateMachine):
         assert gates.ready + gates.waiting == waiting
         assert gates.ready >= 0
         assert gates.waiting >= 0
+        assert 0 <= gates.soon <= gates.waiting
+        live = sum(
+            len(gate.waiting)
+            for gate in gates._gates.values()
+            if gate.waiting and gate not in gates._held and gate.may_pass(gate.waiting[0][0])
+        )
+        assert gates.soon + gates.ready == live
+        assert gates._whole == sum(
+            bool(one.fields) for gate in gates._gates.values() for _, one in gate.waiting
+        )
         runnable = {one.gate for one in world.of(State.WAITING) if world.may_run(one)}
         assert gates.ready <= len(runnable)
         if world.doors.quiet and not gates._held:
@@ -267,4 +278,4 @@ class GatesMachine(RuleBasedStateMachine):
 
 
 TestGates = GatesMachine.TestCase
-TestGates.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestGates.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -21,7 +21,7 @@ class ConflatingMachine(RuleBasedStateMachine):
         self.world = World(conflate=True)
         self.world.gates.own(SOURCE, ME)
         self.world.owned.add(SOURCE)
-        #: Of each key the newest that was taken and not put back.
+        #: What was taken of each key and not put back: run, or it comes back for a retry.
         self.taken: dict[str | None, list[int]] = {}
 
     def _pick(self, pick: int, *states: State) -> Entry | None:
@@ -72,7 +72,7 @@ class ConflatingMachine(RuleBasedStateMachine):
             one = world.by_claim(claimed)
             assert not world.runs(one.gate), "two at once"
             assert one.number == max(other.number for other in waiting if other.key == one.key)
-            assert all(one.number > number for number in self.taken.get(one.key, ())), "backwards"
+            assert all(one.number >= number for number in self.taken.get(one.key, ())), "backwards"
             self.taken.setdefault(one.key, []).append(one.number)
             one.state, one.claimed = State.RUNNING, claimed
 
@@ -83,8 +83,6 @@ class ConflatingMachine(RuleBasedStateMachine):
             assert one.claimed is not None
             self.world.gates.ended(one.claimed, returns=returns)
             one.state, one.claimed = (State.AWAY if returns else State.ENDED), None
-            if returns:
-                self.taken[one.key].remove(one.number)
 
     @rule(pick=PICK)
     def put_back(self, pick: int) -> None:
@@ -125,7 +123,7 @@ class ConflatingMachine(RuleBasedStateMachine):
 
 
 TestConflating = ConflatingMachine.TestCase
-TestConflating.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestConflating.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 def test_an_entry_that_is_here_twice_stays_under_the_present_name() -> None:
