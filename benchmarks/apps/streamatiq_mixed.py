@@ -90,6 +90,7 @@ def _several(events: Sequence[MarketDataEvent]) -> None:
 _declare = on(
     MarketDataEvent,
     name=QUEUE,
+    start="earliest",
     broker=_broker,
     priority=0 if _variant == EQUAL else 100,
     batch=100 if _variant == BATCHES else None,
@@ -98,7 +99,7 @@ _declare = on(
 _declare(_several if _variant == BATCHES else _one)
 
 
-@on(OrderEvent, name="orders", priority=0, broker=_broker)
+@on(OrderEvent, name="orders", start="earliest", broker=_broker)
 def fill(order: OrderEvent) -> FillEvent:
     """Note the order, and fill it at once."""
     _handle(int(order.client_order_id))
@@ -111,7 +112,7 @@ def fill(order: OrderEvent) -> FillEvent:
     )
 
 
-@on(FillEvent, name="fills", priority=0, broker=_broker)
+@on(FillEvent, name="fills", start="earliest", broker=_broker)
 def filled(event: FillEvent) -> None:
     """Note the fill."""
     _handle(FILLS + int(event.exec_id))
