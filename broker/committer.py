@@ -2,8 +2,9 @@
 
 `submit` returns at once. While one batch is on its way to the server, the next one piles up: with
 nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
-unsettled; a thread that would exceed it waits, and after `PATIENCE_S` is told that the server does
-not answer (Dramatiq repeats its ack, so nothing is lost).
+unsettled, and what one batch of events has beyond it; a thread that would exceed it waits, and
+after `PATIENCE_S` is told that the server does not answer (Dramatiq repeats its ack, so nothing is
+lost).
 
 A batch whose reply is lost is sent again under its number until the server answers; the script
 returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
@@ -98,6 +99,14 @@ class Committer:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
             taken over; call again.
         """
+        self.submit_many([settlement])
+
+    def submit_many(self, settlements: Sequence[Settlement]) -> None:
+        """Takes over how the deliveries of a batch end: all of them, once there is room for one.
+
+        Raises:
+          BrokerConnectionError: As `submit`, for all of them.
+        """
         with self._lock:
             if self._unsettled >= WINDOW and not self._room.wait_for(
                 lambda: self._unsettled < WINDOW, PATIENCE_S
@@ -106,18 +115,17 @@ class Committer:
                     f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                     f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
                 )
-            self._append(settlement)
+            self._extend(settlements)
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
         with self._lock:
-            for settlement in settlements:
-                self._append(settlement)
+            self._extend(settlements)
 
-    def _append(self, settlement: Settlement) -> None:
-        self._unsettled += 1
-        self._waiting.append(settlement)
-        if self._idle:
+    def _extend(self, settlements: Sequence[Settlement]) -> None:
+        self._unsettled += len(settlements)
+        self._waiting.extend(settlements)
+        if self._idle and settlements:
             self._idle = False
             self._work.notify()
 
