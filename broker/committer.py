@@ -1,4 +1,4 @@
-"""The committer: one thread a process that settles what worker threads hand it, in order.
+"""The committer: one thread a process that settles what worker threads hand it.
 
 `submit` returns at once. While one batch is on its way to the server, the next one piles up: with
 nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from dramatiq.logging import get_logger
@@ -29,6 +28,7 @@ from .connections import Endpoint, Link, RetryPolicy
 from .in_flight import InFlight
 from .outages import Outages
 from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
+from .settling_order import SettlingOrder
 
 __all__ = ["Committer", "OnSettled"]
 
@@ -49,7 +49,8 @@ RETRY_MS = 15_000
 
 
 class Committer:
-    """Settles deliveries in the order in which they were submitted.
+    """Settles deliveries, those of one source in the order in which they were submitted; where many
+    wait, those of subscriptions with a lower `priority` number first.
 
     Parameters:
       endpoint: The server.
@@ -83,7 +84,7 @@ class Committer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._waiting: deque[Settlement] = deque()
+        self._waiting = SettlingOrder()
         self._unsettled = 0
         self._idle = False
         self._closing = False
@@ -93,7 +94,7 @@ class Committer:
         self._thread.start()
 
     def submit(self, settlement: Settlement) -> None:
-        """Takes over how a delivery ends. Thread-safe; keeps the order of calls.
+        """Takes over how a delivery ends. Thread-safe; keeps the order of calls for one source.
 
         Raises:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
@@ -181,8 +182,7 @@ class Committer:
                     self._work.wait()
                 if not self._waiting or self._give_up.is_set():
                     return
-                count = min(len(self._waiting), MAX_BATCH)
-                batch = [self._waiting.popleft() for _ in range(count)]
+                batch = self._waiting.take(MAX_BATCH)
             again = self._commit(batch)
             self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:
