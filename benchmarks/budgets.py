@@ -15,6 +15,7 @@ __all__ = ["BUDGETS", "Budget", "Verdict", "judge"]
 Figure = tuple[str, str, str, str]
 
 _OURS = ("streamatiq", "streamatiq-on")
+_GUARDED = ("streamatiq-guarded", "streamatiq-guarded-nokey")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,20 @@ BUDGETS = (
         aim=10.0,
     ),
     Budget(
+        "drain, of RedisBroker's",
+        *("drain", "1 process", "rate_per_s", _GUARDED, 4.0),
+        at_least=True,
+        of_system="redisbroker",
+        aim=8.0,
+    ),
+    Budget(
+        "drain, of the floor's",
+        *("drain", "1 process", "rate_per_s", ("streamatiq-batch",), 0.45),
+        at_least=True,
+        of_system="floor",
+        aim=0.65,
+    ),
+    Budget(
         "drain, of 1 process",
         *("drain", "2 processes", "rate_per_s", _OURS, 1.6),
         at_least=True,
@@ -151,6 +166,16 @@ BUDGETS = (
     ),
     Budget("p99 late", "delays", "", "p99_ms", ("streamatiq",), 20.0, unit="ms"),
     Budget("time to recover", "recovery", "", "recovery_s", _OURS, 2.0, unit="s"),
+    Budget(
+        "order, p99",
+        *("flood", "priorities", "order_p99_ms", ("streamatiq-mixed",), 20.0),
+        unit="ms",
+    ),
+    Budget(
+        "fill, p99",
+        *("flood", "priorities", "fill_p99_ms", ("streamatiq-mixed",), 20.0),
+        unit="ms",
+    ),
     Budget(
         "worker memory, last tenth of the first",
         *("endurance", "", "worker_growth", _OURS, 1.05),

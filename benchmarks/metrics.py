@@ -61,6 +61,16 @@ METRICS = {
         _RATE,
         Metric("share_of_ideal", "share of the ideal", True, 2),
     ),
+    "flood": (
+        Metric("order_p50_ms", "order, p50 ms", False, 2),
+        Metric("order_p99_ms", "order, p99 ms", False, 2),
+        Metric("order_max_ms", "order, max ms", False, 1),
+        Metric("fill_p50_ms", "fill, p50 ms", False, 2),
+        Metric("fill_p99_ms", "fill, p99 ms", False, 2),
+        Metric("fill_max_ms", "fill, max ms", False, 1),
+        Metric("ticks_per_s", "ticks handled/s", True, 0),
+        Metric("ticks_published_per_s", "ticks published/s", True, 0),
+    ),
     "endurance": (
         _RATE,
         Metric("worker_mb", "worker MB at the end", False, 1),

@@ -8,6 +8,7 @@
     fill       send in bulk, all delayed by a day, and time it
     together   send in bulk, all of them due at one moment
     steady     send as fast as the workers handle: never more than so many are waiting
+    flood      send in bulk, without an end, as fast as they are taken
     settled    wait until nothing is queued or unacknowledged
 
 It runs apart from the bench so that a system's client is imported fresh, and its CPU is its own.
@@ -26,7 +27,7 @@ __all__ = ["main"]
 
 _MODES = (
     *("check", "enqueue", "warm", "paced", "delayed", "fill", "together", "steady"),
-    "settled",
+    *("flood", "settled"),
 )
 
 
@@ -70,6 +71,8 @@ def _run(producer: Producer, options: argparse.Namespace) -> dict[str, object]:
         sending.together(producer, ledger, first, messages)
     elif options.mode == "steady":
         sending.steady(producer, ledger, first, messages)
+    elif options.mode == "flood":
+        sending.flood(producer, ledger, first, messages)
     return {}
 
 

@@ -24,6 +24,7 @@ from .measures import (
     Drain,
     Endurance,
     Enqueue,
+    Flood,
     Idle,
     Latency,
     ManyDelayed,
@@ -43,7 +44,7 @@ __all__ = ["FULL", "MEASURES", "QUICK", "Plan", "Sizes", "run_plan"]
 #: Names of the measures, in the order of the tables.
 MEASURES = (
     *("drain", "enqueue", "latency", "memory", "delays", "recovery", "concurrency"),
-    *("endurance", "idle", "many-delayed"),
+    *("flood", "endurance", "idle", "many-delayed"),
 )
 
 
@@ -59,6 +60,7 @@ class Sizes:
             longer.
         concurrent_threads: numbers of threads with handlers that sleep.
         concurrent_s: seconds that they would ideally take.
+        flood_s: seconds of orders, in each variant of the flood.
         endurance: messages for one worker to handle, times a system's share.
         idle_queues: numbers of queues of an idle worker.
         idle_s: seconds with nothing to do, times a system's share; half of it with several queues.
@@ -72,6 +74,7 @@ class Sizes:
     kill_after_s: float
     give_up_s: float
     concurrent_s: float
+    flood_s: float
     endurance: int
     idle_s: float
     wake_ups: int
@@ -83,12 +86,16 @@ class Sizes:
     idle_queues: tuple[int, ...] = (1, 3)
 
 
+#: How market data is handled while orders are measured; first there is none.
+FLOOD_VARIANTS = ("", "priorities", "equal priorities", "batches of 100", "conflated")
+
 #: What a whole bench measures.
 FULL = Sizes(
     delayed=600,
     kill_after_s=6.0,
     give_up_s=20.0,
     concurrent_s=2.0,
+    flood_s=10.0,
     endurance=1_000_000,
     idle_s=60.0,
     wake_ups=12,
@@ -103,6 +110,7 @@ QUICK = Sizes(
     kill_after_s=5.0,
     give_up_s=10.0,
     concurrent_s=1.0,
+    flood_s=3.0,
     endurance=50_000,
     idle_s=15.0,
     wake_ups=10,
@@ -152,6 +160,7 @@ class Plan:
             "concurrency": [
                 Concurrency(count, sizes.concurrent_s) for count in sizes.concurrent_threads
             ],
+            "flood": [Flood(variant, sizes.flood_s) for variant in FLOOD_VARIANTS],
             "endurance": [Endurance(sizes.endurance)],
             "idle": [
                 Idle(count, sizes.idle_s / min(count, 2), sizes.wake_ups)
@@ -214,7 +223,8 @@ def run_plan(plan: Plan, bench: Bench, say: Callable[[str], None]) -> Run:
                 continue
             for system in systems[shift:] + systems[:shift]:
                 key = (case.name, case.case, system.name)
-                if not case.needs <= abilities[system.name] or key in given_up:
+                able = case.needs <= abilities[system.name] and system.takes_part(case.name)
+                if not able or key in given_up:
                     continue
                 started = time.monotonic()
                 sample = _take(case, bench, system, round_)

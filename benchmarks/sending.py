@@ -23,6 +23,7 @@ __all__ = [
     "delayed",
     "enqueue",
     "fill",
+    "flood",
     "paced",
     "steady",
     "together",
@@ -157,6 +158,20 @@ def steady(producer: Producer, ledger: Ledger, first: int, messages: int) -> Non
         high = min(low + BULK, first + messages)
         producer.send_many([make_tick(n) for n in range(low, high)])
         low = high
+
+
+def flood(producer: Producer, ledger: Ledger, first: int, messages: int) -> None:
+    """Send messages in bulk as fast as they are taken, until killed.
+
+    Raises:
+        SystemExit: the ledger has no more cells.
+    """
+    for low in range(first, first + messages - BULK, BULK):
+        producer.send_many([make_tick(n) for n in range(low, low + BULK)])
+        now = time.monotonic_ns()
+        for n in range(low, low + BULK):
+            ledger.sent[n] = now
+    raise SystemExit(f"more than {messages} messages were taken; the ledger is too small")
 
 
 def _quieten() -> None:

@@ -88,7 +88,13 @@ class Bench:
 
     @contextmanager
     def stage(
-        self, system: System, capacity: int = 1, *, work_ms: float = 0.0, queues: int = 1
+        self,
+        system: System,
+        capacity: int = 1,
+        *,
+        work_ms: float = 0.0,
+        queues: int = 1,
+        variant: str = "",
     ) -> Iterator[Stage]:
         """Set a stage for `capacity` messages, and remove everything of it at the end.
 
@@ -97,13 +103,14 @@ class Bench:
             capacity: messages that may be handled, by number from 0.
             work_ms: how long handlers sleep.
             queues: queues that workers read; messages go to one of them.
+            variant: which variant of itself the system is to be.
         """
         namespace = f"bench-{uuid.uuid4().hex[:12]}"
         prefix = f"{_LEDGER_PREFIX}{os.getpid()}-"
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_ledger_root()))
         ledger = Ledger.create(folder / "ledger", capacity)
         try:
-            target = Target(self.server.url, namespace, folder / "ledger", work_ms, queues)
+            target = Target(self.server.url, namespace, folder / "ledger", work_ms, queues, variant)
             yield Stage(self, system, ledger, target)
         finally:
             ledger.close()
@@ -186,7 +193,7 @@ class Stage:
         """Start a producer that sends in the background; use the result as a context manager.
 
         Args:
-            mode: of the producer: `warm`, `paced`, `delayed`, `together` or `steady`.
+            mode: of the producer: `warm`, `paced`, `delayed`, `together`, `steady` or `flood`.
             first: number of its first message.
             messages: how many it sends.
             rate_per_s: how many a second, where the mode has a rate.

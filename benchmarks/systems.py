@@ -25,6 +25,7 @@ class System:
             enough in less.
         in_time: whether it promises to handle what a killed worker held, and delayed messages that
             are due, before a measure gives up: what is not handled then is lost.
+        measures: the only measures that take it; empty: all that it has the abilities for.
     """
 
     name: str
@@ -35,6 +36,11 @@ class System:
     long_share: float = 1.0
     idle_share: float = 1.0
     in_time: bool = False
+    measures: frozenset[str] = frozenset()
+
+    def takes_part(self, measure: str) -> bool:
+        """Whether `measure` takes it, if it has the abilities."""
+        return not self.measures or measure in self.measures
 
     def worker_commands(self, processes: int, threads: int) -> list[list[str]]:
         """Return the commands that start its worker processes."""
@@ -43,6 +49,9 @@ class System:
         options = ["--processes", str(processes), "--threads", str(threads)]
         return [[sys.executable, "-m", "dramatiq", self.app, *options]]
 
+
+#: What takes the systems that differ from `streamatiq-on` in how their events are handled only.
+_SHORT = frozenset({"drain", "latency", "memory"})
 
 _ALL = (
     System(
@@ -72,6 +81,46 @@ _ALL = (
         True,
         4,
         in_time=True,
+    ),
+    System(
+        "streamatiq-guarded",
+        "the same with a business key, breaker, latency metrics",
+        "benchmarks.apps.streamatiq_guarded",
+        True,
+        4,
+        measures=_SHORT,
+    ),
+    System(
+        "streamatiq-guarded-nokey",
+        "the same without the key",
+        "benchmarks.apps.streamatiq_guarded_nokey",
+        True,
+        4,
+        measures=_SHORT,
+    ),
+    System(
+        "streamatiq-batch",
+        "@on with batches of 100",
+        "benchmarks.apps.streamatiq_batch",
+        True,
+        10,
+        measures=_SHORT,
+    ),
+    System(
+        "streamatiq-ordered",
+        "@on with ordered=True, 16 keys in 4 partitions",
+        "benchmarks.apps.streamatiq_ordered",
+        True,
+        4,
+        measures=_SHORT,
+    ),
+    System(
+        "streamatiq-mixed",
+        "@on for market data, orders and fills in one process",
+        "benchmarks.apps.streamatiq_mixed",
+        True,
+        1,
+        measures=frozenset({"flood"}),
     ),
 )
 

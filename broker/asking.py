@@ -71,8 +71,9 @@ class Asking:
           TurnedAway: Every event was turned away.
         """
         for one in batch.members:
-            with suppress(TurnedAway):  # the member knows
-                self._ask_deadline(one)
+            if one.expires_ns:
+                with suppress(TurnedAway):  # the member knows
+                    self._ask_deadline(one)
         for hook, middleware in self._before_delivery():
             batch.choose()
             at_once = getattr(middleware, "before_batch", None)

@@ -97,9 +97,12 @@ class Batch(Delivery):
     def start(self, logs: Logs) -> None:
         """The handler is about to run."""
         super().start(logs)
+        started_ns = self.started_ns
         for one in self.members:
-            one.start(logs)
-            one.started_ns = self.started_ns
+            one.logs = logs
+            one.started_ns = started_ns
+            if one.emits:
+                one.emits.clear()
 
     def done(self) -> None:
         """The handler has ended."""

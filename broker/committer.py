@@ -1,9 +1,10 @@
-"""The committer: one thread a process that settles what worker threads hand it, in order.
+"""The committer: one thread a process that settles what worker threads hand it.
 
 `submit` returns at once. While one batch is on its way to the server, the next one piles up: with
 nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
-unsettled; a thread that would exceed it waits, and after `PATIENCE_S` is told that the server does
-not answer (Dramatiq repeats its ack, so nothing is lost).
+unsettled, and what one batch of events has beyond it; a thread that would exceed it waits, and
+after `PATIENCE_S` is told that the server does not answer (Dramatiq repeats its ack, so nothing is
+lost).
 
 A batch whose reply is lost is sent again under its number until the server answers; the script
 returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
@@ -18,7 +19,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from dramatiq.logging import get_logger
@@ -28,6 +28,7 @@ from .connections import Endpoint, Link, RetryPolicy
 from .in_flight import InFlight
 from .outages import Outages
 from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
+from .settling_order import SettlingOrder
 
 __all__ = ["Committer", "OnSettled"]
 
@@ -48,7 +49,8 @@ RETRY_MS = 15_000
 
 
 class Committer:
-    """Settles deliveries in the order in which they were submitted.
+    """Settles deliveries, those of one source in the order in which they were submitted; where many
+    wait, those of subscriptions with a lower `priority` number first.
 
     Parameters:
       endpoint: The server.
@@ -82,7 +84,7 @@ class Committer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._waiting: deque[Settlement] = deque()
+        self._waiting = SettlingOrder()
         self._unsettled = 0
         self._idle = False
         self._closing = False
@@ -92,11 +94,19 @@ class Committer:
         self._thread.start()
 
     def submit(self, settlement: Settlement) -> None:
-        """Takes over how a delivery ends. Thread-safe; keeps the order of calls.
+        """Takes over how a delivery ends. Thread-safe; keeps the order of calls for one source.
 
         Raises:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
             taken over; call again.
+        """
+        self.submit_many([settlement])
+
+    def submit_many(self, settlements: Sequence[Settlement]) -> None:
+        """Takes over how the deliveries of a batch end: all of them, once there is room for one.
+
+        Raises:
+          BrokerConnectionError: As `submit`, for all of them.
         """
         with self._lock:
             if self._unsettled >= WINDOW and not self._room.wait_for(
@@ -106,18 +116,17 @@ class Committer:
                     f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                     f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
                 )
-            self._append(settlement)
+            self._extend(settlements)
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
         with self._lock:
-            for settlement in settlements:
-                self._append(settlement)
+            self._extend(settlements)
 
-    def _append(self, settlement: Settlement) -> None:
-        self._unsettled += 1
-        self._waiting.append(settlement)
-        if self._idle:
+    def _extend(self, settlements: Sequence[Settlement]) -> None:
+        self._unsettled += len(settlements)
+        self._waiting.extend(settlements)
+        if self._idle and settlements:
             self._idle = False
             self._work.notify()
 
@@ -173,8 +182,7 @@ class Committer:
                     self._work.wait()
                 if not self._waiting or self._give_up.is_set():
                     return
-                count = min(len(self._waiting), MAX_BATCH)
-                batch = [self._waiting.popleft() for _ in range(count)]
+                batch = self._waiting.take(MAX_BATCH)
             again = self._commit(batch)
             self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:

@@ -225,18 +225,25 @@ class StreamConsumer(Consumer):
             if last is not None:
                 last.messages += batch.messages
             batch.messages = []  # `ack` may be called again
-        for one in batch.members:
-            if not one.settled:
-                failed = one.failed or (batch.failed and batch._exception is None)
-                failed = failed and not one.turned_away
-                self._settle(one, _given_up(one) if failed else self._outcome(one))
+        left = [one for one in batch.members if not one.settled]
+        ends: list[tuple[Delivery, Action]] = []
+        for one in left:
+            failed = one.failed or (batch.failed and batch._exception is None)
+            failed = failed and not one.turned_away
+            action = _given_up(one) if failed else self._outcome(one)
+            if action is None:
+                self._settle(one, None)
+            else:
+                ends.append((one, action))
+        self._committer.submit_many([_settlement(one, action) for one, action in ends])
+        for one, action in ends:
+            self._settled(one, action)
         batch.settled = True
-        ends = {one.outcome for one in batch.chosen if one.outcome}
-        batch.outcome = ends.pop() if len(ends) == 1 else "mixed"
+        outcomes = {one.outcome for one in batch.chosen if one.outcome}
+        batch.outcome = outcomes.pop() if len(outcomes) == 1 else "mixed"
         current_delivery.set(None)
 
     def _settle(self, delivery: Delivery, action: Action | None) -> None:
-        claimed = delivery.claimed
         if action is None:
             delivery.settled = True
             again = _again(delivery)
@@ -244,27 +251,14 @@ class StreamConsumer(Consumer):
                 self._put_back([again], delivery.hold_s)
             current_delivery.set(None)
             return
-        retried = delivery.retry_message
-        self._committer.submit(
-            Settlement(
-                source=delivery.source,
-                consumer=delivery.consumer,
-                entry_id=delivery.entry_id,
-                event_id=delivery.event_id,
-                action=action,
-                emits=delivery.emits if action is DONE else (),
-                messages=[*delivery.messages, retried] if retried else delivery.messages,
-                attempt=delivery.attempt,
-                has_options=delivery.has_options,
-                times=delivery.times(),
-                happened_ns=0 if delivery.event is None else delivery.event.ts_event,
-                key=_business_key(delivery, action),
-            )
-        )
+        self._committer.submit(_settlement(delivery, action))
+        self._settled(delivery, action)
+        current_delivery.set(None)
+
+    def _settled(self, delivery: Delivery, action: Action) -> None:
         delivery.settled = True
         delivery.outcome = action.outcome
-        _release(self._intake, claimed, returns=isinstance(action, Park | HandBack))
-        current_delivery.set(None)
+        _release(self._intake, delivery.claimed, returns=isinstance(action, Park | HandBack))
 
     def _outcome(self, delivery: Delivery) -> Action | None:
         """How it ends; None: it goes back into the buffer."""
@@ -303,6 +297,24 @@ class StreamConsumer(Consumer):
         )
         action = undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error)
         self._end(claimed, action)
+
+
+def _settlement(delivery: Delivery, action: Action) -> Settlement:
+    retried = delivery.retry_message
+    return Settlement(
+        source=delivery.source,
+        consumer=delivery.consumer,
+        entry_id=delivery.entry_id,
+        event_id=delivery.event_id,
+        action=action,
+        emits=delivery.emits if action is DONE else (),
+        messages=[*delivery.messages, retried] if retried else delivery.messages,
+        attempt=delivery.attempt,
+        has_options=delivery.has_options,
+        times=delivery.times(),
+        happened_ns=0 if delivery.event is None else delivery.event.ts_event,
+        key=_business_key(delivery, action),
+    )
 
 
 def _release(intake: Intake, claimed: Claimed | None, *, returns: bool) -> None:
@@ -389,12 +401,13 @@ def _fill_event(delivery: Delivery, claimed: Claimed, valid_for_ms: int | None) 
     delivery.queue_name = delivery.actor_name = claimed.source.group
     delivery.args = (event,)
     delivery.kwargs = {}
-    try:
-        delivery.options = json.loads(claimed.options) if claimed.options else {}
-        delivery.attempt = delivery.options.get("retries", 0) + 1
-    except Exception as error:
-        raise EventDecodeError(f"Its retry state cannot be read: {error}") from error
-    delivery.message_id = str(event.id)
+    delivery.options = {}
+    if claimed.options:
+        try:
+            delivery.options = json.loads(claimed.options)
+            delivery.attempt = delivery.options.get("retries", 0) + 1
+        except Exception as error:
+            raise EventDecodeError(f"Its retry state cannot be read: {error}") from error
     delivery.published_ns = event.ts_published or 0
     delivery.message_timestamp = (event.ts_published or event.ts_event) // 1_000_000
     if event.valid_for_ms is not None or valid_for_ms is not None:

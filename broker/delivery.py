@@ -35,6 +35,44 @@ class Delivery(MessageProxy):
     Not thread-safe: one worker thread at a time has it.
     """
 
+    # What most deliveries never change stands in the class: that costs nothing for each of them.
+
+    failed = False
+    _exception: BaseException | None = None
+    _built: Message[Any] | None = None
+    event: Event | None = None
+    published_ns = 0
+    started_ns = 0
+    done_ns = 0
+    #: Number of this run, from 1. Kept, since Retries counts the next one before this one is
+    #: settled.
+    attempt = 1
+    settled = False
+    #: Set by Retries: milliseconds until the retry.
+    retry_delay_ms: int | None = None
+    #: A message's retry, once it is written.
+    retry_message: Enqueue | None = None
+    #: Set where the handler was not to run; see `turning_away`.
+    turned_away = False
+    #: For how long it is to wait in the buffer then, seconds.
+    hold_s = 0.0
+    #: How it ends, where that was decided by something else than the handler's outcome.
+    ending: Action | None = None
+    #: When it is not worth handling any more, ns, wall clock; 0: never.
+    expires_ns = 0
+    #: Its business key, once it is reserved for this delivery, or may be.
+    reserved: Reservation | None = None
+    #: Whether nobody knows if what its business key stands for was done.
+    uncertain = False
+    #: What runs in place of the handler; is given a function that runs the handler.
+    instead: Callable[[Callable[[], Any]], Any] | None = None
+    #: What the audit calls its end, once it is settled.
+    outcome = ""
+    #: Set where middleware could not enqueue what must follow.
+    failure: BaseException | None = None
+    #: Of the broker that delivers; set when the handler starts.
+    logs: Logs
+
     def __init__(
         self,
         *,
@@ -48,9 +86,6 @@ class Delivery(MessageProxy):
         claimed: Claimed | None = None,
     ) -> None:
         # Not super().__init__: it would ask for the Message, which is built on demand.
-        self.failed = False
-        self._exception: BaseException | None = None
-        self._built: Message[Any] | None = None
         self.source = source
         self.consumer = consumer
         self.entry_id = entry_id
@@ -60,42 +95,17 @@ class Delivery(MessageProxy):
         self.claimed = claimed
         #: Whether retry state is stored for it.
         self.has_options = has_options
-        self.event: Event | None = None
-        self.published_ns = 0
         self.appended_ns = appended_ns
         self.claimed_ns = claimed_ns
-        self.started_ns = 0
-        self.done_ns = 0
-        #: Number of this run, from 1. Kept, since Retries counts the next one before this one is
-        #: settled.
-        self.attempt = 1
-        self.settled = False
-        #: Set by Retries: milliseconds until the retry.
-        self.retry_delay_ms: int | None = None
-        #: A message's retry, once it is written.
-        self.retry_message: Enqueue | None = None
-        #: Set where the handler was not to run; see `turning_away`.
-        self.turned_away = False
-        #: For how long it is to wait in the buffer then, seconds.
-        self.hold_s = 0.0
-        #: How it ends, where that was decided by something else than the handler's outcome.
-        self.ending: Action | None = None
-        #: When it is not worth handling any more, ns, wall clock; 0: never.
-        self.expires_ns = 0
-        #: Its business key, once it is reserved for this delivery, or may be.
-        self.reserved: Reservation | None = None
-        #: Whether nobody knows if what its business key stands for was done.
-        self.uncertain = False
-        #: What runs in place of the handler; is given a function that runs the handler.
-        self.instead: Callable[[Callable[[], Any]], Any] | None = None
-        #: What the audit calls its end, once it is settled.
-        self.outcome = ""
-        #: Set where middleware could not enqueue what must follow.
-        self.failure: BaseException | None = None
-        #: Of the broker that delivers; set when the handler starts.
-        self.logs: Logs
         self.emits: list[Emit] = []
         self.messages: list[Enqueue] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # An event's id as text: of one in a batch, nobody asks for it.
+        if name == "message_id" and self.event is not None:
+            self.message_id = str(self.event.id)
+            return self.message_id
+        return super().__getattr__(name)
 
     @property
     def _message(self) -> Message[Any]:  # type: ignore[override]  # stock: a plain attribute

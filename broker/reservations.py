@@ -10,10 +10,22 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from ..errors import BrokerConnectionError, BrokerError
 from .calls import Call, script
+from .connections import LinkPool
 from .keys import SourceKeys
 
-__all__ = ["Answer", "Reservation", "Standing", "Want", "letter_name", "next_token", "reserve"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Reservation",
+    "Standing",
+    "Want",
+    "letter_name",
+    "next_token",
+    "reserve",
+    "reserve_all",
+]
 
 
 class Reservation(NamedTuple):
@@ -62,6 +74,17 @@ class Answer(NamedTuple):
     stood: str = ""
 
 
+class Ask(NamedTuple):
+    """What one thread wants to reserve; see `reserve`."""
+
+    own: SourceKeys
+    others: tuple[SourceKeys, ...]
+    group: str
+    consumer: str
+    window_ms: int
+    wants: Sequence[Want]
+
+
 def letter_name(message_id: str) -> bytes:
     """The name of a message's dead letter: one word, whatever its id is."""
     return "_".join(message_id.split()).encode("utf-8", "backslashreplace") or b"-"
@@ -100,6 +123,53 @@ def reserve(
         ]
 
     return Call(script("reserve"), keys, args, parse)
+
+
+def reserve_all(links: LinkPool, asks: Sequence[Ask]) -> list[list[Answer] | Exception]:
+    """Reserves for several threads in one round trip: one call for those with the same stream,
+    consumer and window. Harmless to repeat.
+
+    Parameters:
+      asks: At most some hundred deliveries in all.
+
+    Returns:
+      For each its answers, or the error of those for whose stream the server refuses.
+
+    Raises:
+      BrokerConnectionError: The server cannot be reached.
+    """
+    joined: dict[tuple[str, str, int], list[int]] = {}
+    for at, ask in enumerate(asks):
+        joined.setdefault((ask.own.keys, ask.consumer, ask.window_ms), []).append(at)
+    several = list(joined.values())
+    calls = [_joined([asks[at] for at in places]) for places in several]
+    found: list[list[Answer] | Exception] = [[] for _ in asks]
+    try:
+        replies: list[list[Answer]] = links.call(lambda link: link.run_many(calls))
+    except BrokerConnectionError:
+        raise
+    except BrokerError as error:
+        if len(asks) == 1:
+            return [error]
+        # Whose fault it is shows where each is alone.
+        return [one for ask in asks for one in reserve_all(links, [ask])]
+    for places, answers in zip(several, replies, strict=True):
+        rest = iter(answers)
+        for at in places:
+            found[at] = [next(rest) for _ in asks[at].wants]
+    return found
+
+
+def _joined(asks: Sequence[Ask]) -> Call[list[Answer]]:
+    first = asks[0]
+    return reserve(
+        first.own,
+        first.others,
+        group=first.group,
+        consumer=first.consumer,
+        window_ms=first.window_ms,
+        wants=[want for ask in asks for want in ask.wants],
+    )
 
 
 def next_token(own: SourceKeys, *, group: str, consumer: str, entry_id: bytes) -> Call[int | str]:

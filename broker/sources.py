@@ -38,6 +38,7 @@ class Source:
       lane: 0 high, 1 normal, 2 low: which of the entries that a process holds is run first.
       ordered: Whether one consumer at a time owns it, and runs the events of a key one by one.
       done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
+      priority: Where many deliveries wait to be settled, lower ones go first.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     lane: int = 1
     ordered: bool = False
     done_ms: int | None = None
+    priority: int = 0
 
     @property
     def is_log(self) -> bool:

@@ -34,6 +34,7 @@ class Subscription:
         or as long as the event says.
       runs_when_halted: A halt does not stop it.
       done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
+      priority: Of the actor within a process; lower runs, and is settled, first.
       on_replay: What it does with replayed events.
       transform: Maps an event before the handler sees it; None from it: the event is not wanted.
     """
@@ -48,6 +49,7 @@ class Subscription:
     valid_for_ms: int | None = None
     runs_when_halted: bool = False
     done_ms: int | None = None
+    priority: int = 0
     transform: Callable[[Any], Event | None] | None = None
     on_replay: OnReplay = "run"
 
@@ -81,6 +83,7 @@ class Subscription:
                 lane=1 if isinstance(cls.log, Partitioned) else LANES.index(Lane(part)),
                 ordered=self.is_owned,
                 done_ms=self.done_ms,
+                priority=self.priority,
             )
             for cls in self.event_classes
             for part in parts(cls.log)

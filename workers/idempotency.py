@@ -20,9 +20,18 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from ..broker import Delivery, RedisStreamsBroker, current_delivery
-from ..broker.connections import Link
+from ..broker.combining import Combiner
+from ..broker.connections import LinkPool
 from ..broker.dead_letters import dead_letter
-from ..broker.reservations import Answer, Reservation, Standing, Want, letter_name, reserve
+from ..broker.reservations import (
+    Answer,
+    Ask,
+    Reservation,
+    Standing,
+    Want,
+    letter_name,
+    reserve_all,
+)
 from ..broker.settlements import DUPLICATE, HAND_BACK, Action, Park
 from ..broker.turning_away import TurnedAway
 from ..errors import BrokerConnectionError, HandlerError, UncertainOutcome
@@ -61,8 +70,8 @@ class Idempotency(Middleware):
     of the same actor and key in one work queue, one at a time runs its handler, and none once one
     is done, for as long as the key is remembered. Events with the same business key must therefore
     share their partition key. A handler that raises frees its key, except where it was interrupted
-    (time limit, shutdown) or raises `UncertainOutcome`. Costs one round trip a delivery that has a
-    key, and nothing for the others.
+    (time limit, shutdown) or raises `UncertainOutcome`. Costs a delivery that has a key one round
+    trip, which all share that ask at the same moment, and nothing for the others.
 
     Thread-safe. It must come behind other middleware that turns deliveries away.
     """
@@ -71,6 +80,8 @@ class Idempotency(Middleware):
         self.logger = get_logger(__name__, type(self))
         #: Filled while actors are declared, which is before they run.
         self._plans: dict[Actor[..., Any], Plan] = {}
+        #: By the connections that they use: middleware may serve several brokers.
+        self._combiners: dict[LinkPool, Combiner[Ask, list[Answer]]] = {}
 
     @property
     def actor_options(self) -> set[str]:
@@ -166,15 +177,18 @@ class Idempotency(Middleware):
             assert one.reserved is not None
             name = one.entry_id if source.is_log else letter_name(one.message_id)
             wants.append(Want(one.reserved.key, one.entry_id, one.reserved.run, name, takes))
-        call = reserve(
-            source.keys,
-            broker.lanes_beside(source),
-            group=source.group,
-            consumer=deliveries[0].consumer,
-            window_ms=plan.window_ms,
-            wants=wants,
-        )
-        return broker.logs.links.call(partial(Link.run, call=call))
+        others = tuple(broker.lanes_beside(source))
+        consumer = deliveries[0].consumer
+        ask = Ask(source.keys, others, source.group, consumer, plan.window_ms, wants)
+        return self._combiner(broker).ask(ask)
+
+    def _combiner(self, broker: RedisStreamsBroker) -> Combiner[Ask, list[Answer]]:
+        links = broker.logs.links
+        combiner = self._combiners.get(links)
+        if combiner is None:
+            # Of two that are made at once, one is kept.
+            combiner = self._combiners.setdefault(links, Combiner(partial(reserve_all, links)))
+        return combiner
 
     def _apply(self, plan: Plan, delivery: Delivery, answer: Answer) -> Action | None:
         """How the delivery ends, if its handler does not run."""

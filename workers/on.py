@@ -157,7 +157,8 @@ def on(
       event_classes: Types to handle.
       name: Of the subscription; default: the module-qualified name of the function. Stored on the
         server: a renamed function without a name is another, new subscription.
-      priority: Of the actor within a process; lower runs first.
+      priority: Of the actor within a process; lower runs first, and where much waits to be settled
+        is settled first.
       start: Where a subscription begins that the server does not know yet: `new` (events published
         after its first worker has booted) or `earliest` (all that is kept).
       ordered: The events of a key run one by one, in the order of the log, through crashes and
@@ -210,6 +211,7 @@ def on(
             transform=transform,
             runs_when_halted=bool(options.get("runs_when_halted")),
             done_ms=done_ms_of(chosen_name, event_classes, idempotency),
+            priority=priority,
             on_replay=default_on_replay(function, event_classes)
             if on_replay is None
             else on_replay,

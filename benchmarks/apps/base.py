@@ -18,6 +18,7 @@ from ..ticks import Tick
 __all__ = [
     "BULK_CALL",
     "DELAYS",
+    "FLOODS",
     "QUEUE",
     "RECOVERS",
     "THREADS",
@@ -31,11 +32,13 @@ __all__ = [
 QUEUE = "ticks"
 
 #: What a system may be able to do (`Producer.abilities`): `send_many` is a real bulk call; it
-#: delays messages; its worker processes run handlers in threads; it finds dead workers.
+#: delays messages; its worker processes run handlers in threads; it finds dead workers; it sends
+#: orders one by one and market data in bulk.
 BULK_CALL, DELAYS, THREADS, RECOVERS = "bulk call", "delays", "threads", "recovers"
+FLOODS = "floods"
 
 _URL, _NAMESPACE, _LEDGER = "BENCH_URL", "BENCH_NAMESPACE", "BENCH_LEDGER"
-_WORK, _QUEUES = "BENCH_WORK_MS", "BENCH_QUEUES"
+_WORK, _QUEUES, _VARIANT = "BENCH_WORK_MS", "BENCH_QUEUES", "BENCH_VARIANT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Target:
         ledger: the file of the ledger.
         work_ms: how long a handler sleeps; 0: it notes its message and nothing else.
         queues: queues or subscriptions that a worker reads; all but one of them stay empty.
+        variant: which variant of itself an app is that has some.
     """
 
     url: str
@@ -55,6 +59,7 @@ class Target:
     ledger: Path
     work_ms: float = 0.0
     queues: int = 1
+    variant: str = ""
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variables that `from_env` reads."""
@@ -64,6 +69,7 @@ class Target:
             _LEDGER: str(self.ledger),
             _WORK: str(self.work_ms),
             _QUEUES: str(self.queues),
+            _VARIANT: self.variant,
         }
 
     @classmethod
@@ -76,6 +82,7 @@ class Target:
             Path(env[_LEDGER]),
             float(env[_WORK]),
             int(env[_QUEUES]),
+            env[_VARIANT],
         )
 
 

@@ -9,6 +9,7 @@ recovery       a worker is killed under load: until all that it held has been ha
 concurrency    handlers that sleep: share of what that many threads could do
 endurance      many messages, handled as they come: does anything grow?
 idle           commands a second with nothing to do, and how fast the first message starts then
+flood          orders and fills while market data comes as fast as it is taken
 many-delayed   a queue full of delayed messages: what it costs, and many that are due at once
 """
 
@@ -20,6 +21,7 @@ from .delays import Delays
 from .drain import Drain
 from .endurance import Endurance
 from .enqueue import Enqueue
+from .flood import Flood
 from .idle import Idle
 from .latency import Latency
 from .many_delayed import ManyDelayed
@@ -32,6 +34,7 @@ __all__ = [
     "Drain",
     "Endurance",
     "Enqueue",
+    "Flood",
     "Idle",
     "Latency",
     "ManyDelayed",
