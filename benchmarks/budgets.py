@@ -123,14 +123,14 @@ BUDGETS = (
         aim=10.0,
     ),
     Budget(
-        "drain, of RedisBroker's",
+        "guarded drain, of RedisBroker's",
         *("drain", "1 process", "rate_per_s", _GUARDED, 4.0),
         at_least=True,
         of_system="redisbroker",
         aim=8.0,
     ),
     Budget(
-        "drain, of the floor's",
+        "drain in batches, of the floor's",
         *("drain", "1 process", "rate_per_s", ("streamatiq-batch",), 0.45),
         at_least=True,
         of_system="floor",

@@ -17,6 +17,7 @@ from .budgets import judge
 from .metrics import METRICS, Metric
 from .processes import ROOT
 from .results import Run, load_run
+from .systems import SYSTEMS
 
 __all__ = [
     "Summary",
@@ -30,6 +31,9 @@ __all__ = [
 
 #: Systems that the others are compared with.
 REFERENCES = ("redisbroker", "floor")
+
+#: With what those are compared besides that differ from it in how events are handled only.
+PLAIN = "streamatiq-on"
 
 #: Lines between which docs/performance.md is generated.
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -105,7 +109,7 @@ def summarise(run: Run) -> list[Summary]:
                 continue
             ratios = {
                 reference: middles[system] / middles[reference]
-                for reference in REFERENCES
+                for reference in (*REFERENCES, PLAIN)
                 if metric.compared and middles.get(reference)
             }
             found = by_system[system]
@@ -178,12 +182,14 @@ def render_ratios(run: Run) -> str:
     by_figure: dict[tuple[str, str, str], dict[str, Summary]] = {}
     for s in summaries:
         by_figure.setdefault((s.measure, s.case, s.metric.key), {})[s.system] = s
-    others = [name for name in names if name not in REFERENCES]
+    others = [name for name in names if name not in REFERENCES and not _is_special(name)]
     present = [name for name in REFERENCES if name in names]
     head = ["figure", "better", *(f"{name} (absolute)" for name in present)]
     head += [f"{name} / {reference}" for name in others for reference in present]
     rows = []
     for by_system in by_figure.values():
+        if all(_is_special(name) for name in by_system):
+            continue
         first = next(iter(by_system.values()))
         row = [f"{first.measure} {first.case}, {first.metric.title}"]
         row.append("more" if first.metric.more_is_better else "less")
@@ -194,10 +200,29 @@ def render_ratios(run: Run) -> str:
             known = by_system.get(name)
             row += [known.ratio(reference) if known else "-" for reference in present]
         rows.append(row)
-    parts = [machine_line(run), _table(head, rows, left=2), render_budgets(run)]
+    parts = [machine_line(run), _table(head, rows, left=2), _render_special(summaries)]
+    parts.append(render_budgets(run))
     if run.failures:
         parts.append("\n".join(["Not as it must be:", *(f"- {f}" for f in run.failures)]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _is_special(name: str) -> bool:
+    """Whether a system takes part in some measures only, and so has lines of its own."""
+    return name in SYSTEMS and bool(SYSTEMS[name].measures)
+
+
+def _render_special(summaries: Sequence[Summary]) -> str:
+    """Render the figures of the special systems, a line each; empty if there are none."""
+    references = (*REFERENCES, PLAIN)
+    rows = []
+    for s in summaries:
+        if _is_special(s.system):
+            better = "more" if s.metric.more_is_better else "less"
+            figure = f"{s.measure} {s.case}, {s.metric.title}"
+            rows.append([figure, better, s.system, s.absolute, *(s.ratio(r) for r in references)])
+    head = ["figure", "better", "system", "median", *(f"/ {r}" for r in references)]
+    return _table(head, rows, left=3) if rows else ""
 
 
 def machine_line(run: Run) -> str:

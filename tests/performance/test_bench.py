@@ -43,7 +43,14 @@ def run_bench(root: Path, path: Path, url: str, *options: str) -> tuple[str, lis
     return finished.stdout, run["samples"]
 
 
-@pytest.mark.parametrize("system", ["floor", "streamatiq", "streamatiq-on"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        *("floor", "streamatiq", "streamatiq-on", "streamatiq-guarded", "streamatiq-batch"),
+        pytest.param("streamatiq-guarded-nokey", marks=pytest.mark.soak),
+        pytest.param("streamatiq-ordered", marks=pytest.mark.soak),
+    ],
+)
 def test_a_drain_counts_every_message_once(
     root: Path, tmp_path: Path, server: EmbeddedServer, system: str
 ) -> None:

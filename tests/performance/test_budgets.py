@@ -76,3 +76,21 @@ def test_every_budget_names_a_figure_that_is_measured(budget: Budget) -> None:
     assert budget.of_case is None or (budget.measure, budget.of_case) in cases
     assert budget.figure in {metric.key for metric in METRICS[budget.measure]}
     assert {*budget.systems, budget.of_system or "floor"} <= SYSTEMS.keys()
+
+
+def test_guarded_and_batch_handlers_and_orders_under_a_flood_have_budgets() -> None:
+    rates = {"redisbroker": 2_000.0, "floor": 80_000.0, "streamatiq-batch": 36_000.0}
+    rates |= {"streamatiq-guarded": 7_800.0, "streamatiq-guarded-nokey": 16_000.0}
+    medians = {("drain", "1 process", "rate_per_s", name): rate for name, rate in rates.items()}
+    for what, p99_ms in (("order", 19.0), ("fill", 21.0)):
+        medians["flood", "priorities", f"{what}_p99_ms", "streamatiq-mixed"] = p99_ms
+        medians["flood", "equal priorities", f"{what}_p99_ms", "streamatiq-mixed"] = 900.0
+
+    found = {(v.system, v.budget.figure): v.words for v in judge(medians)}
+    assert found == {
+        ("streamatiq-guarded", "rate_per_s"): "missed by 1.03 x",
+        ("streamatiq-guarded-nokey", "rate_per_s"): "met, aim too",
+        ("streamatiq-batch", "rate_per_s"): "met",
+        ("streamatiq-mixed", "order_p99_ms"): "met",
+        ("streamatiq-mixed", "fill_p99_ms"): "missed by 1.05 x",
+    }

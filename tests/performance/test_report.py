@@ -112,6 +112,31 @@ def test_tables_have_a_line_for_each_system_and_equal_columns() -> None:
     ]
 
 
+def test_special_systems_have_lines_of_their_own_with_a_ratio_to_plain_events() -> None:
+    extra = [
+        Sample(0, system, "drain", "1 process", {"rate_per_s": rate})
+        for system, rate in (("streamatiq-on", 16_000.0), ("streamatiq-guarded", 12_000.0))
+    ]
+    flood = {"order_p50_ms": 2.5}
+    extra.append(Sample(0, "streamatiq-mixed", "flood", "priorities", flood))
+    run = make_run(extra=extra)
+    for name in ("streamatiq-on", "streamatiq-guarded", "streamatiq-mixed"):
+        run.settings["systems"][name] = name
+    rows = [[cell.strip() for cell in line.split("|")] for line in render_ratios(run).splitlines()]
+
+    assert ["drain 1 process, messages/s", "more", "streamatiq-guarded", "12,000"] in [
+        row[1:5] for row in rows
+    ]
+    ratios = {tuple(row[1:4]): row[5:8] for row in rows if len(row) == 9}
+    assert ratios["drain 1 process, messages/s", "more", "streamatiq-guarded"] == [
+        *("6.00", "0.20", "0.75"),
+    ]
+    assert ratios["flood priorities, order, p50 ms", "less", "streamatiq-mixed"] == ["-"] * 3
+    head = next(row for row in rows if "better" in row)
+    assert "streamatiq-on / floor" in head
+    assert not any("guarded" in cell for cell in head)
+
+
 def test_a_reference_that_was_given_up_leaves_an_upper_bound() -> None:
     given_up = [
         Sample(0, "redisbroker", "recovery", "k", {"recovery_s": 20.0}, at_least=["recovery_s"]),

@@ -81,6 +81,18 @@ def test_who_is_measured_how_often(case: Case, expected: list[tuple[int, str]]) 
     assert taken(case) == expected
 
 
+def test_a_system_for_some_measures_is_left_out_of_the_others() -> None:
+    systems = (SYSTEMS["redisbroker"], SYSTEMS["streamatiq-mixed"])
+    found = []
+    for name in ("flood", "recovery"):
+        plan = OneCase(systems, (Case(name=name),), rounds=1)  # type: ignore[arg-type]
+        run = run_plan(plan, StubBench(), lambda line: None)  # type: ignore[arg-type]
+        found.append([sample.system for sample in run.samples])
+
+    assert found == [["redisbroker", "streamatiq-mixed"], ["redisbroker"]]
+    assert all(system.measures <= {*MEASURES} for system in SYSTEMS.values())
+
+
 @pytest.mark.parametrize("sizes", [FULL, QUICK], ids=["full", "quick"])
 def test_every_measure_has_cases_with_names_of_their_own_and_figures(sizes: Any) -> None:
     cases = Plan(tuple(SYSTEMS.values()), sizes=sizes).cases()
