@@ -8,7 +8,8 @@ not answer (Dramatiq repeats its ack, so nothing is lost).
 A batch whose reply is lost is sent again under its number until the server answers; the script
 returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
 one bad entry does not hold up the others; an entry that still cannot be settled is put aside and
-delivered again. A crash of the process leaves its unsettled entries pending.
+delivered again. What is submitted together is settled in one call: as a whole, or not at all.
+A crash of the process leaves its unsettled entries pending.
 
 `_lock` guards `_waiting`, `_unsettled`, `_idle` and `_closing`; the thread alone uses the link.
 """
@@ -82,7 +83,8 @@ class Committer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._waiting: deque[Settlement] = deque()
+        #: What was submitted together is settled in one call.
+        self._waiting: deque[Sequence[Settlement]] = deque()
         self._unsettled = 0
         self._idle = False
         self._closing = False
@@ -91,8 +93,10 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="streamatiq-committer", daemon=True)
         self._thread.start()
 
-    def submit(self, settlement: Settlement) -> None:
-        """Takes over how a delivery ends. Thread-safe; keeps the order of calls.
+    def submit(self, *settlements: Settlement) -> None:
+        """Takes over how a delivery ends; or several, which are committed as a whole or not at all
+        (but for those that the server refuses one by one, since what they emit cannot be stored).
+        Thread-safe; keeps the order of calls.
 
         Raises:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
@@ -106,17 +110,17 @@ class Committer:
                     f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                     f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
                 )
-            self._append(settlement)
+            self._append(settlements)
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
         with self._lock:
             for settlement in settlements:
-                self._append(settlement)
+                self._append((settlement,))
 
-    def _append(self, settlement: Settlement) -> None:
-        self._unsettled += 1
-        self._waiting.append(settlement)
+    def _append(self, together: Sequence[Settlement]) -> None:
+        self._unsettled += len(together)
+        self._waiting.append(together)
         if self._idle:
             self._idle = False
             self._work.notify()
@@ -173,18 +177,28 @@ class Committer:
                     self._work.wait()
                 if not self._waiting or self._give_up.is_set():
                     return
-                count = min(len(self._waiting), MAX_BATCH)
-                batch = [self._waiting.popleft() for _ in range(count)]
-            again = self._commit(batch)
+                units = self._next_units()
+            batch = [one for together in units for one in together]
+            again = self._commit(units)
             self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:
                 self._unsettled += len(again) - len(batch)
-                self._waiting.extend(again)
+                self._waiting.extend((one,) for one in again)
                 self._room.notify_all()
 
-    def _commit(self, batch: list[Settlement]) -> list[Settlement]:
-        """Settles `batch`; returns what must be submitted again, in another form."""
+    def _next_units(self) -> list[Sequence[Settlement]]:
+        """What is settled next: as many deliveries as fit, or one unit that is larger."""
+        units = [self._waiting.popleft()]
+        count = len(units[0])
+        while self._waiting and count + len(self._waiting[0]) <= MAX_BATCH:
+            units.append(self._waiting.popleft())
+            count += len(units[-1])
+        return units
+
+    def _commit(self, units: Sequence[Sequence[Settlement]]) -> list[Settlement]:
+        """Settles `units` in one call; returns what must be submitted again, in another form."""
         self._number += 1
+        batch = [one for together in units for one in together]
         call = settle(self.name, self._number, self._window_ms, batch)
         try:
             outcome = self._until_answered(lambda: self._link.run(call))
@@ -192,16 +206,22 @@ class Committer:
             return []  # close() gave up and says so
         except BrokerError as error:
             if len(batch) > 1:
-                return [left for one in batch for left in self._commit([one])]
+                return self._commit_apart(units)
             return self._refused(batch[0], str(error))
         except Exception as error:
             # A value that cannot be sent, or a bug of ours: neither must end this thread.
             if len(batch) > 1:
-                return [left for one in batch for left in self._commit([one])]
+                return self._commit_apart(units)
             self.logger.exception("%s cannot be settled.", batch[0].source.name)
             return self._refused(batch[0], repr(error))
         self._on_settled(batch, outcome, time.time_ns())
         return self._look_at(batch, outcome)
+
+    def _commit_apart(self, units: Sequence[Sequence[Settlement]]) -> list[Settlement]:
+        """The units one by one; the deliveries of one that was refused by itself, one by one."""
+        if len(units) == 1:
+            units = [(one,) for one in units[0]]
+        return [left for together in units for left in self._commit([together])]
 
     def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
         backoff = self._retry.backoff(wait=self._give_up.wait, limit_s=RECONNECT_S)

@@ -167,7 +167,7 @@ class StreamConsumer(Consumer):
         if isinstance(message, Batch):
             self._settle_batch(message)
         elif not message.settled:
-            self._settle(message, self._outcome(message))
+            self._settle([(message, self._outcome(message))])
 
     def nack(self, message: MessageProxy) -> None:
         """Dead-letters `message`.
@@ -180,7 +180,7 @@ class StreamConsumer(Consumer):
             self._settle_batch(message)
         elif not message.settled:
             away = message.turned_away
-            self._settle(message, self._outcome(message) if away else _given_up(message))
+            self._settle([(message, self._outcome(message) if away else _given_up(message))])
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Hands back deliveries that were not run."""
@@ -215,41 +215,28 @@ class StreamConsumer(Consumer):
                 one.failure = batch.failure
         elif whole:
             whole[-1].messages += batch.messages
+            batch.messages.clear()
+        ends: list[tuple[Delivery, Action | None]] = []
         for one in batch.members:
             if not one.settled:
                 failed = one.failed or (batch.failed and batch._exception is None)
                 failed = failed and not one.turned_away
-                self._settle(one, _given_up(one) if failed else self._outcome(one))
+                ends.append((one, _given_up(one) if failed else self._outcome(one)))
+        self._settle(ends)
         batch.settled = True
-        current_delivery.set(None)
 
-    def _settle(self, delivery: Delivery, action: Action | None) -> None:
-        claimed = delivery.claimed
-        if action is None:
+    def _settle(self, ends: Sequence[tuple[Delivery, Action | None]]) -> None:
+        """Deliveries whose end is committed as a whole; those without one go back."""
+        settlements = [_settlement(one, action) for one, action in ends if action is not None]
+        if settlements:
+            self._committer.submit(*settlements)
+        for delivery, action in ends:
             delivery.settled = True
-            if claimed is not None:
-                self._put_back([claimed])
-            current_delivery.set(None)
-            return
-        retried = delivery.retry_message
-        self._committer.submit(
-            Settlement(
-                source=delivery.source,
-                consumer=delivery.consumer,
-                entry_id=delivery.entry_id,
-                event_id=delivery.event_id,
-                action=action,
-                emits=delivery.emits if action is DONE else (),
-                messages=[*delivery.messages, retried] if retried else delivery.messages,
-                attempt=delivery.attempt,
-                has_options=delivery.has_options,
-                times=delivery.times(),
-                happened_ns=0 if delivery.event is None else delivery.event.ts_event,
-                key=_business_key(delivery, action),
-            )
-        )
-        delivery.settled = True
-        _release(self._intake, claimed, returns=isinstance(action, Park | HandBack))
+            if action is not None:
+                returns = isinstance(action, Park | HandBack)
+                _release(self._intake, delivery.claimed, returns=returns)
+            elif delivery.claimed is not None:
+                self._put_back([delivery.claimed])
         current_delivery.set(None)
 
     def _outcome(self, delivery: Delivery) -> Action | None:
@@ -289,6 +276,24 @@ class StreamConsumer(Consumer):
         )
         action = undecodable(claimed.source, claimed.consumer, claimed.entry_id, data, error)
         self._end(claimed, action)
+
+
+def _settlement(delivery: Delivery, action: Action) -> Settlement:
+    retried = delivery.retry_message
+    return Settlement(
+        source=delivery.source,
+        consumer=delivery.consumer,
+        entry_id=delivery.entry_id,
+        event_id=delivery.event_id,
+        action=action,
+        emits=delivery.emits if action is DONE else (),
+        messages=[*delivery.messages, retried] if retried else delivery.messages,
+        attempt=delivery.attempt,
+        has_options=delivery.has_options,
+        times=delivery.times(),
+        happened_ns=0 if delivery.event is None else delivery.event.ts_event,
+        key=_business_key(delivery, action),
+    )
 
 
 def _release(intake: Intake, claimed: Claimed | None, *, returns: bool) -> None:
