@@ -61,6 +61,7 @@ class Batch(Delivery):
         """Leaves out the members that were turned away."""
         self.chosen = [one for one in self.members if not one.turned_away]
         self.args = ([one.event for one in self.chosen],)
+        self._by_id = {one.event.id: one for one in self.chosen if one.event is not None}
 
     def part_with_exceptions(self) -> None:
         """Of several, those for which something else is to run in place of the handler leave the
@@ -118,9 +119,9 @@ class Batch(Delivery):
           HandlerError: `cause` is none of the batch.
         """
         wanted = cause.id if cause is not None else event.causation_id
-        for one in self.chosen:
-            if one.event is not None and one.event.id == wanted:
-                return one
+        found = None if wanted is None else self._by_id.get(wanted)
+        if found is not None:
+            return found
         if cause is not None:
             raise HandlerError(
                 f"Handler {self.actor_name!r}: event {cause.id} is none of the batch that it "
@@ -134,15 +135,14 @@ class Batch(Delivery):
         Raises:
           HandlerError: It names an event that is none of the batch.
         """
-        by_id = {one.event.id: one for one in self.chosen if one.event is not None}
         errors: Mapping[UUID, BaseException] = failed.errors
-        unknown = [event_id for event_id in errors if event_id not in by_id]
+        unknown = [event_id for event_id in errors if event_id not in self._by_id]
         if unknown:
             raise HandlerError(
                 f"Handler {self.actor_name!r} raised BatchFailed for {unknown[0]}, which is none "
                 "of the events of its batch. The whole batch counts as failed."
             )
-        return [(by_id[event_id], error) for event_id, error in errors.items()]
+        return [(self._by_id[event_id], error) for event_id, error in errors.items()]
 
     def __hash__(self) -> int:
         return id(self)

@@ -87,6 +87,8 @@ class Buffer:
         self._fetchable = threading.Condition(self._lock)
         self._shelf: Shelf = shelf if shelf is not None else Lanes(Gatekeeper())
         self._handed_out = 0
+        #: Entries for which a batch waits.
+        self._lacking = 0
         self._released = 0
         self._taken_in = 0
         self._closed = False
@@ -141,16 +143,20 @@ class Buffer:
             self._takeable.wait(max(0.0, wake_at - now))
 
     def _linger(self, taken: list[Claimed], most: int, until: float) -> None:
-        while len(taken) < most and not self._closed:
-            more = self._pop(most - len(taken))
-            taken += more
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            if not more:
-                # What it waits for must be fetched, too.
-                self._fetchable.notify_all()
-                self._takeable.wait(left)
+        try:
+            while len(taken) < most and not self._closed:
+                more = self._pop(most - len(taken))
+                taken += more
+                left = until - time.monotonic()
+                if left <= 0:
+                    return
+                if not more:
+                    # What it waits for must be fetched, too.
+                    self._lacking = most - len(taken)
+                    self._fetchable.notify_all()
+                    self._takeable.wait(left)
+        finally:
+            self._lacking = 0
 
     def _free(self) -> int:
         """How many more may be handed out."""
@@ -297,6 +303,8 @@ class Buffer:
             return False
         if self._batch == 1:
             return self._room.worth_fetching(self._stock(), self._handed_out)
+        if self._lacking > self._shelf.ready:
+            return True
         held = self._stock() + self._handed_out
         return held * 2 <= self._room.target() * self._batch
 

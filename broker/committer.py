@@ -9,7 +9,8 @@ lost).
 A batch whose reply is lost is sent again under its number until the server answers; the script
 returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
 one bad entry does not hold up the others; an entry that still cannot be settled is put aside and
-delivered again. A crash of the process leaves its unsettled entries pending.
+delivered again. What is submitted together is settled in one call: as a whole, or not at all.
+A crash of the process leaves its unsettled entries pending.
 
 `_lock` guards `_waiting`, `_unsettled`, `_idle` and `_closing`; the thread alone uses the link.
 """
@@ -84,6 +85,7 @@ class Committer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        #: What was submitted together is settled in one call.
         self._waiting = SettlingOrder()
         self._unsettled = 0
         self._idle = False
@@ -93,20 +95,14 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="streamatiq-committer", daemon=True)
         self._thread.start()
 
-    def submit(self, settlement: Settlement) -> None:
-        """Takes over how a delivery ends. Thread-safe; keeps the order of calls for one source.
+    def submit(self, *settlements: Settlement) -> None:
+        """Takes over how a delivery ends; or several, which are committed as a whole or not at all
+        (but for those that the server refuses one by one, since what they emit cannot be stored).
+        Thread-safe; keeps the order of calls for one source.
 
         Raises:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
             taken over; call again.
-        """
-        self.submit_many([settlement])
-
-    def submit_many(self, settlements: Sequence[Settlement]) -> None:
-        """Takes over how the deliveries of a batch end: all of them, once there is room for one.
-
-        Raises:
-          BrokerConnectionError: As `submit`, for all of them.
         """
         with self._lock:
             if self._unsettled >= WINDOW and not self._room.wait_for(
@@ -116,17 +112,18 @@ class Committer:
                     f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                     f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
                 )
-            self._extend(settlements)
+            self._append(settlements)
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
         with self._lock:
-            self._extend(settlements)
+            for settlement in settlements:
+                self._append((settlement,))
 
-    def _extend(self, settlements: Sequence[Settlement]) -> None:
-        self._unsettled += len(settlements)
-        self._waiting.extend(settlements)
-        if self._idle and settlements:
+    def _append(self, together: Sequence[Settlement]) -> None:
+        self._unsettled += len(together)
+        self._waiting.add(together)
+        if self._idle:
             self._idle = False
             self._work.notify()
 
@@ -182,17 +179,20 @@ class Committer:
                     self._work.wait()
                 if not self._waiting or self._give_up.is_set():
                     return
-                batch = self._waiting.take(MAX_BATCH)
-            again = self._commit(batch)
+                units = self._waiting.take(MAX_BATCH)
+            batch = [one for together in units for one in together]
+            again = self._commit(units)
             self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:
                 self._unsettled += len(again) - len(batch)
-                self._waiting.extend(again)
+                for one in again:
+                    self._waiting.add((one,))
                 self._room.notify_all()
 
-    def _commit(self, batch: list[Settlement]) -> list[Settlement]:
-        """Settles `batch`; returns what must be submitted again, in another form."""
+    def _commit(self, units: Sequence[Sequence[Settlement]]) -> list[Settlement]:
+        """Settles `units` in one call; returns what must be submitted again, in another form."""
         self._number += 1
+        batch = [one for together in units for one in together]
         call = settle(self.name, self._number, self._window_ms, batch)
         try:
             outcome = self._until_answered(lambda: self._link.run(call))
@@ -200,16 +200,22 @@ class Committer:
             return []  # close() gave up and says so
         except BrokerError as error:
             if len(batch) > 1:
-                return [left for one in batch for left in self._commit([one])]
+                return self._commit_apart(units)
             return self._refused(batch[0], str(error))
         except Exception as error:
             # A value that cannot be sent, or a bug of ours: neither must end this thread.
             if len(batch) > 1:
-                return [left for one in batch for left in self._commit([one])]
+                return self._commit_apart(units)
             self.logger.exception("%s cannot be settled.", batch[0].source.name)
             return self._refused(batch[0], repr(error))
         self._on_settled(batch, outcome, time.time_ns())
         return self._look_at(batch, outcome)
+
+    def _commit_apart(self, units: Sequence[Sequence[Settlement]]) -> list[Settlement]:
+        """The units one by one; the deliveries of one that was refused by itself, one by one."""
+        if len(units) == 1:
+            units = [(one,) for one in units[0]]
+        return [left for together in units for left in self._commit([together])]
 
     def _until_answered(self, action: Callable[[], BatchOutcome]) -> BatchOutcome:
         backoff = self._retry.backoff(wait=self._give_up.wait, limit_s=RECONNECT_S)

@@ -235,7 +235,8 @@ class StreamConsumer(Consumer):
                 self._settle(one, None)
             else:
                 ends.append((one, action))
-        self._committer.submit_many([_settlement(one, action) for one, action in ends])
+        if ends:
+            self._committer.submit(*(_settlement(one, action) for one, action in ends))
         for one, action in ends:
             self._settled(one, action)
         batch.settled = True

@@ -9,14 +9,17 @@ Not thread-safe: the committer's lock guards it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .settlements import Settlement
 
-__all__ = ["SettlingOrder"]
+__all__ = ["SettlingOrder", "Together"]
 
 #: Share of each batch that is kept for what is less urgent, so that it never waits for ever.
 OTHERS = 0.25
+
+#: Settlements that are committed as a whole; at least one, all of one priority.
+Together = Sequence[Settlement]
 
 
 class SettlingOrder:
@@ -28,36 +31,47 @@ class SettlingOrder:
 
     def __init__(self) -> None:
         #: By priority; none of them is empty.
-        self._lines: dict[int, deque[Settlement]] = {}
+        self._lines: dict[int, deque[Together]] = {}
+        #: Settlements of each, and of all.
+        self._counts: dict[int, int] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def extend(self, settlements: Iterable[Settlement]) -> None:
-        """Adds what comes behind all of its priority."""
-        for one in settlements:
-            line = self._lines.get(one.source.priority)
-            if line is None:
-                line = self._lines[one.source.priority] = deque()
-            line.append(one)
-            self._count += 1
+    def add(self, together: Together) -> None:
+        """Adds what comes behind all of its priority, and is not to be parted."""
+        level = together[0].source.priority
+        line = self._lines.get(level)
+        if line is None:
+            line = self._lines[level] = deque()
+            self._counts[level] = 0
+        line.append(together)
+        self._counts[level] += len(together)
+        self._count += len(together)
 
-    def take(self, most: int) -> list[Settlement]:
-        """Takes out the next ones, at most `most`: the lowest priority numbers first, but for the
-        share of the others."""
-        taken: list[Settlement] = []
+    def take(self, most: int) -> list[Together]:
+        """Takes out the next ones, at most `most` settlements, or a single unit that is larger: the
+        lowest priority numbers first, but for the share of the others."""
+        taken: list[Together] = []
+        count = 0
         levels = sorted(self._lines)
         for level in levels:
-            others = self._count - len(self._lines[level])
+            others = self._count - self._counts[level]
             kept = 0 if level == levels[-1] else min(others, int(most * OTHERS))
-            self._move(level, most - len(taken) - kept, taken)
+            count += self._move(level, most - count - kept, taken)
         return taken
 
-    def _move(self, level: int, count: int, taken: list[Settlement]) -> None:
+    def _move(self, level: int, room: int, taken: list[Together]) -> int:
+        """Moves what there is room for, and something in any case if nothing was taken yet."""
         line = self._lines[level]
-        for _ in range(max(0, min(count, len(line)))):
+        moved = 0
+        while line and (not taken or moved + len(line[0]) <= room):
             taken.append(line.popleft())
-            self._count -= 1
+            moved += len(taken[-1])
+        self._count -= moved
+        self._counts[level] -= moved
         if not line:
             del self._lines[level]
+            del self._counts[level]
+        return moved

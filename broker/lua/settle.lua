@@ -30,6 +30,8 @@
 -- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there, or its business
 -- key was done: settled, its emits not repeated), 'CANCELLED' (settled; a message that should have followed was cancelled, its
 -- retry for example), or an error (not settled, still pending).
+-- A consumer that is fenced for one of the groups is fenced for all: what belongs together (a handler's
+-- batch of events of several streams) is committed as a whole or not at all.
 -- A batch number that was done before returns its stored outcome and does nothing: its reply was
 -- lost. Effects of a group, in order: 1 emits and messages  2 dead letters, business keys  3 done
 -- marks  4 XACK (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
@@ -120,17 +122,32 @@ local function add_message(target, delay_ms, member, message)
   return true
 end
 
+local dead_consumers = {}
+for g = 1, n_groups do
+  local fence = KEYS[1 + 13 * (g - 1) + 10]
+  if redis.call('EXISTS', fence) == 1 then
+    dead_consumers[string.match(fence, ':fence:(.*)$')] = true
+  end
+end
+
+-- Calls `action` with parts of a list that are short enough for one command.
+local function in_parts(list, action)
+  for first = 1, #list, 2000 do
+    action({unpack(list, first, math.min(first + 1999, #list))})
+  end
+end
+
 for g = 1, n_groups do
   local at = 1 + 13 * (g - 1)
   local entries, parked, options = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
   local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
   local audit, wake_key, suspects = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
-  local fence, keys, keys_old, owner = KEYS[at + 10], KEYS[at + 11], KEYS[at + 12], KEYS[at + 13]
+  local keys, keys_old, owner = KEYS[at + 11], KEYS[at + 12], KEYS[at + 13]
   local group, consumer, delete, mark = take(), take(), take() == '1', take() == '1'
   local mark_ms, ordered = tonumber(take()), take() == '1'
   local record = take()
   local problems = {}
-  local is_fenced = redis.call('EXISTS', fence) == 1
+  local is_fenced = dead_consumers[consumer]
   local refused = misplaced(entries, 'stream') or misplaced(parked, 'zset')
     or misplaced(options, 'hash') or misplaced(done, 'hash') or misplaced(done_old, 'hash')
     or misplaced(dead, 'stream') or misplaced(audit, 'stream') or misplaced(wake_key, 'stream')
@@ -246,12 +263,14 @@ for g = 1, n_groups do
   elseif refused then
     reply[g + 1] = refused
   else
-    if #marks > 0 then window_store(done, marks, mark_ms) end
+    in_parts(marks, function(part) window_store(done, part, mark_ms) end)
     if #settled > 0 then
-      if redis.call('XACK', entries, group, unpack(settled)) < #settled then
-        problems[#problems + 1] = {'', 'GONE'}
-      end
-      if delete then redis.call('XDEL', entries, unpack(settled)) end
+      local acked = 0
+      in_parts(settled, function(part)
+        acked = acked + redis.call('XACK', entries, group, unpack(part))
+        if delete then redis.call('XDEL', entries, unpack(part)) end
+      end)
+      if acked < #settled then problems[#problems + 1] = {'', 'GONE'} end
       -- The next suspect may run now.
       if redis.call('EXISTS', suspects) == 1 then wake(wake_key) end
     end

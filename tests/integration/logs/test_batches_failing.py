@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from dramatiq.middleware import TimeLimit
 from tests.integration.logs.harness import Bench, Echo, Note, Spread, note, texts
 from tests.integration.logs.ordering import OpenBench
@@ -214,6 +215,27 @@ def test_a_kill_in_the_middle_of_a_batch_commits_each_event_once(
     assert os.path.exists(tmp_path / "flag")
     assert sorted(found, key=int) == [str(n) for n in range(500)]
     assert len(texts(bench.read(Echo))) == 500
+
+
+@pytest.mark.parametrize("size", [300, 5_000])
+def test_what_a_batch_emits_is_committed_with_all_of_its_events(
+    bench: Bench, client: redis.Redis, size: int
+) -> None:
+    """In one call of the script, however large: else a crash could leave a part of it handled, and
+    what was emitted for that part lost."""
+    sizes: list[int] = []
+
+    @bench.on(Note, name="whole", batch=size, linger_ms=10_000, time_limit=60_000)
+    def whole(events: list[Note]) -> list[Echo]:
+        sizes.append(len(events))
+        return [Echo(ts_event=2, text=one.text) for one in events]
+
+    bench.start(threads=1)
+    for at in range(0, size, 100):
+        bench.logs.publish_many([note(n) for n in range(at, at + 100)])
+    bench.settled("whole", timeout_s=20)
+    assert len(bench.read(Echo)) == size
+    assert [one["done"] for one in bench.audit(client, Note, "whole")] == sizes
 
 
 def test_memory_stays_flat_over_many_batches(bench: Bench) -> None:

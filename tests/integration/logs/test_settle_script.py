@@ -145,7 +145,8 @@ def test_a_batch_sent_again_under_its_number_does_nothing(streams: Streams, link
 def test_a_fenced_consumer_settles_nothing_and_others_do(streams: Streams, link: Link) -> None:
     log, queue = streams.log, streams.queue
     mine, message = streams.claim(log), streams.claim(queue)
-    parked = streams.claim(log)
+    parked, anothers = streams.claim(log), _of(queue, streams.claim(queue))
+    anothers.consumer = "h:2:t"
     streams.client.set(log.keys.fence(ME), 1)
     outcome = _run(
         link,
@@ -154,11 +155,13 @@ def test_a_fenced_consumer_settles_nothing_and_others_do(streams: Streams, link:
         _of(log, parked, Park(1, b"{}")),
         _of(log, parked, DeadLetter(["a", "b"])),
         _of(queue, message),
+        anothers,
     )
-    assert outcome.fenced == [(log, ME)]
+    # For one of its streams means for all.
+    assert outcome.fenced == [(log, ME), (queue, ME)]
     assert outcome.problems == []
     assert streams.pending(log) == [mine, parked]
-    assert streams.pending(queue) == []
+    assert streams.pending(queue) == [message]
     for key in (log.keys.done, log.keys.parked, log.keys.dead, log.keys.audit):
         assert streams.client.exists(key) == 0
     assert streams.client.exists(streams.keys.log("test.echo", "0").entries) == 0

@@ -26,23 +26,32 @@ def several(of: Source, count: int, first: int = 0) -> list[Settlement]:
     return [Settlement(of, "c", b"%d-0" % (first + n), b"", DONE) for n in range(count)]
 
 
+def add(order: SettlingOrder, settlements: list[Settlement]) -> None:
+    for one in settlements:
+        order.add((one,))
+
+
+def take(order: SettlingOrder, most: int) -> list[Settlement]:
+    return [one for together in order.take(most) for one in together]
+
+
 def test_urgent_ones_overtake_and_both_keep_their_order() -> None:
     order = SettlingOrder()
     ticks, orders = several(TICKS, 5), several(ORDERS, 3)
-    order.extend([*ticks, *orders])
+    add(order, [*ticks, *orders])
 
-    assert order.take(100) == [*orders, *ticks]
-    assert (len(order), order.take(100)) == (0, [])
+    assert take(order, 100) == [*orders, *ticks]
+    assert (len(order), take(order, 100)) == (0, [])
 
 
 def test_a_quarter_of_a_batch_is_kept_for_the_others() -> None:
     order = SettlingOrder()
     ticks, orders = several(TICKS, 50), several(ORDERS, 500)
-    order.extend([*ticks, *orders])
+    add(order, [*ticks, *orders])
 
-    assert order.take(100) == [*orders[:75], *ticks[:25]]
-    assert order.take(100) == [*orders[75:150], *ticks[25:]]
-    assert order.take(100) == orders[150:250]
+    assert take(order, 100) == [*orders[:75], *ticks[:25]]
+    assert take(order, 100) == [*orders[75:150], *ticks[25:]]
+    assert take(order, 100) == orders[150:250]
 
 
 @given(
@@ -62,15 +71,28 @@ def test_nothing_is_lost_doubled_or_out_of_its_stream_s_order(
     for at, count in steps:
         if at is None:
             before = len(order)
-            found = order.take(count)
+            found = take(order, count)
             assert len(found) == min(count, before)
             taken += found
         else:
             new = several(SOURCES[at], count, len(added))
             added += new
-            order.extend(new)
+            add(order, new)
             assert len(order) == len(added) - len(taken)
-    taken += order.take(len(added))
+    taken += take(order, len(added))
 
     for one in SOURCES:
         assert [s for s in taken if s.source is one] == [s for s in added if s.source is one]
+
+
+def test_what_belongs_together_is_not_parted() -> None:
+    order = SettlingOrder()
+    large, small = several(ORDERS, 150), several(ORDERS, 3, 150)
+    order.add(large)
+    order.add(small[:2])
+    order.add(small[2:])
+
+    assert order.take(100) == [large]  # alone, though it is too large
+    assert order.take(2) == [small[:2]]
+    assert order.take(2) == [small[2:]]
+    assert len(order) == 0
