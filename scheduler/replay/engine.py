@@ -98,6 +98,7 @@ class Engine(Controlled):
         items, dues, merge, pace = batch.items, batch.dues, self._merge, self._pace
         now_ns = self._clock_ns()
         time_ns, due_ns = -1, None
+        counts = pace.counts
         for _ in range(limit):
             # Not to load in the middle: what is due already would wait for it.
             if merge.must_load and items:
@@ -115,7 +116,8 @@ class Engine(Controlled):
                 if due_ns is not None and due_ns > now_ns:
                     break
             merge.pop()
-            pace.taken(head.time_ns, now_ns)
+            if counts:
+                pace.taken(head.time_ns, now_ns)
             items.append(head)
             dues.append(due_ns)
         return batch

@@ -42,6 +42,11 @@ class Pace:
         """Whether events of the same time are due one after the other."""
         return self._between_ns > 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether `taken` means anything: to a timetable that goes by the clock it does not."""
+        return self.paused or self.speed == FLAT_OUT or self.is_limited
+
     def position_ns(self, now_ns: int) -> int | None:
         """The recorded time that it is now; None before the first event. Flat out: of the last
         event that was delivered."""
