@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import redis
 
 from streamatiq import Event, Partitioned
-from streamatiq.broker import Scope, dead_letter_scripts, guard_scripts, scripts
+from streamatiq.broker import Scope, dead_letter_scripts, guard_scripts, ownership_scripts, scripts
 from streamatiq.broker.calls import Call
 from streamatiq.broker.connections import Link
 from streamatiq.broker.dead_letter_entry import letter_from
@@ -150,12 +150,23 @@ class Player:
         )
         reply = self._run(call)
         if isinstance(reply, list):
-            for block in call.parse(reply).blocks:
-                source = sources[block.source]
-                for entry_id, fields in block.entries:
-                    event_id = _event_id(int(fields[1][5:-1])) if of_logs else b""
-                    self._given.append(Given(source, consumer, entry_id, event_id))
+            self._gave(call, reply, sources, consumer, of_logs=of_logs)
         return reply
+
+    def _gave(
+        self,
+        call: Call[scripts.Fetched],
+        reply: Any,
+        sources: Sequence[Source],
+        consumer: str,
+        *,
+        of_logs: bool,
+    ) -> None:
+        for block in call.parse(reply).blocks:
+            source = sources[block.source]
+            for entry_id, fields in block.entries:
+                event_id = _event_id(int(fields[1][5:-1])) if of_logs else b""
+                self._given.append(Given(source, consumer, entry_id, event_id))
 
     def settle(self, items: Sequence[Item], repeat: bool) -> Any:
         if not self._given:
@@ -248,6 +259,42 @@ class Player:
 
     def enlist(self, consumer: str) -> Any:
         return self._run(scripts.enlist(self.keys.members, consumer, "work", b"[]"))
+
+    def own(self, part: int, consumer: str) -> Any:
+        return self._run(ownership_scripts.own(self._logs[part].keys, GROUP, consumer))
+
+    def disown(self, part: int, consumer: str) -> Any:
+        return self._run(ownership_scripts.disown(self._logs[part].keys, consumer))
+
+    def whereabouts(self, part: int, count: int) -> Any:
+        ids = [one.entry_id for one in self._given if one.source is self._logs[part]][-count:]
+        return self._run(ownership_scripts.whereabouts(self._logs[part].keys, GROUP, ids))
+
+    def fetch_owned(self, part: int, consumer: str, room: int, nothing_new: bool) -> Any:
+        source = self._logs[part]
+        call = scripts.fetch(
+            [source.keys],
+            None,
+            group=GROUP,
+            consumer=consumer,
+            room=room,
+            owned=True,
+            nothing_new=nothing_new,
+        )
+        reply = self._run(call)
+        if isinstance(reply, list):
+            self._gave(call, reply, [source], consumer, of_logs=True)
+        return reply
+
+    def claim_share(self, consumer: str) -> Any:
+        members = self.keys.members
+        return self._run(scripts.enlist(members, consumer, GROUP, b"[]", claims=True))
+
+    def claimants(self) -> Any:
+        return self._run(ownership_scripts.claimants(self.keys.members, GROUP))
+
+    def resign(self, consumer: str) -> Any:
+        return self._run(ownership_scripts.resign(self.keys.members, GROUP, consumer))
 
     def forget(self, consumer: str) -> Any:
         return self._run(scripts.forget(self.keys.members, consumer))

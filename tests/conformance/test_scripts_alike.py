@@ -103,6 +103,31 @@ def test_a_subscription(both: Both, steps: list[Any]) -> None:
     _compare(both, [*begin, ("fetch", True, "h:1:a", 2, False)], steps)
 
 
+PART = st.integers(0, 1)
+
+
+@pytest.mark.timeout(60)
+@EXAMPLES
+@given(
+    st.lists(
+        st.one_of(
+            _steps(True),
+            _step("own", PART, CONSUMER),
+            _step("own", PART, CONSUMER),
+            _step("disown", PART, CONSUMER),
+            _step("whereabouts", PART, st.integers(1, 5)),
+            _step("fetch_owned", PART, CONSUMER, ROOM, st.booleans()),
+            _step("fetch_owned", PART, CONSUMER, ROOM, st.booleans()),
+        ),
+        min_size=5,
+        max_size=40,
+    )
+)
+def test_an_ordered_subscription(both: Both, steps: list[Any]) -> None:
+    begin = [("ensure", True, "0"), ("publish", 0, [1, 2, 3], 0, False), ("own", 0, "h:1:a")]
+    _compare(both, [*begin, ("fetch_owned", 0, "h:1:a", 2, False)], steps)
+
+
 @pytest.mark.timeout(60)
 @EXAMPLES
 @given(st.lists(_steps(False), min_size=5, max_size=40))
@@ -118,6 +143,9 @@ def test_a_work_queue(both: Both, steps: list[Any]) -> None:
             _step("beat", CONSUMER, st.sampled_from(["", "h:1:a", "h:1:b"])),
             _step("enlist", CONSUMER),
             _step("forget", CONSUMER),
+            _step("claim_share", CONSUMER),
+            _step("claimants"),
+            _step("resign", st.sampled_from(["", "h:1:a", "h:1:b"])),
             _step("layout", st.sampled_from(["laned", "partitioned:1"])),
         ),
         max_size=15,

@@ -38,6 +38,7 @@ _WORDS = {
     "TOKEN": r"[0-9a-f]+",
     "TYPE": r"[\w.]+",
     "LIMIT": r".+",
+    "NAME": r"\S+",
 }
 
 
@@ -75,6 +76,9 @@ def test_every_key_is_documented_with_its_type(
             raise RuntimeError(event.text)
         return Echo(ts_event=2, text=event.text)
 
+    @bench.on(Note, name="typed_in_order", ordered=True)
+    def typed_in_order(event: Note) -> None: ...
+
     @dramatiq.actor(broker=bench.broker, max_retries=0)
     def plain(what: str) -> None:
         runs.append(what)
@@ -96,7 +100,7 @@ def test_every_key_is_documented_with_its_type(
     plain.send("fails")
     plain.send_with_options(args=("later",), delay=3_600_000)
     wait_until(lambda: len(runs) >= 7, what=lambda: f"all runs, had {runs}")
-    bench.settled("typed", "keyed")
+    bench.settled("typed", "keyed", "typed_in_order")
     bench.broker.fence("typed", "h:1:gone")
     # A consumer that has died twice with an entry leaves it a suspect; windows that were rotated.
     keys: Any = bench.keys.log("test.note", "0").subscription("typed")
