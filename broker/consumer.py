@@ -216,7 +216,9 @@ class StreamConsumer(Consumer):
             for one in whole:
                 one.failure = batch.failure
         elif whole:
+            # Moved, not copied: the ack is repeated where the server does not answer.
             whole[-1].messages += batch.messages
+            batch.messages = []
         left = [one for one in batch.members if not one.settled]
         ends: list[tuple[Delivery, Action]] = []
         for one in left:
