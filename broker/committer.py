@@ -2,9 +2,9 @@
 
 `submit` returns at once. While one batch is on its way to the server, the next one piles up: with
 nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
-unsettled, and what one batch of events has beyond it; a thread that would exceed it waits, and
-after `PATIENCE_S` is told that the server does not answer (Dramatiq repeats its ack, so nothing is
-lost).
+unsettled, beside those that are less urgent (a subscription's `priority`) and what one batch of
+events has beyond it; a thread that would exceed it waits, and after `PATIENCE_S` is told that the
+server does not answer (Dramatiq repeats its ack, so nothing is lost).
 
 A batch whose reply is lost is sent again under its number until the server answers; the script
 returns the stored outcome if it was done. A batch that the server refuses is taken apart, so that
@@ -12,7 +12,8 @@ one bad entry does not hold up the others; an entry that still cannot be settled
 delivered again. What is submitted together is settled in one call: as a whole, or not at all.
 A crash of the process leaves its unsettled entries pending.
 
-`_lock` guards `_waiting`, `_unsettled`, `_idle` and `_closing`; the thread alone uses the link.
+`_lock` guards `_waiting`, `_unsettled`, `_by_priority`, `_idle` and `_closing`; the thread alone
+uses the link.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dramatiq.logging import get_logger
@@ -37,7 +39,7 @@ __all__ = ["Committer", "OnSettled"]
 #: answer was there, ns, wall clock.
 OnSettled = Callable[[Sequence[Settlement], BatchOutcome, int], object]
 
-#: Deliveries that may be unsettled at a time.
+#: Deliveries that may be unsettled at a time, of the same priority or of more urgent ones.
 WINDOW = 256
 #: Deliveries in one batch.
 MAX_BATCH = 128
@@ -88,6 +90,8 @@ class Committer:
         #: What was submitted together is settled in one call.
         self._waiting = SettlingOrder()
         self._unsettled = 0
+        #: The same, by the priority of their sources.
+        self._by_priority: Counter[int] = Counter()
         self._idle = False
         self._closing = False
         self._give_up = threading.Event()
@@ -105,14 +109,21 @@ class Committer:
             taken over; call again.
         """
         with self._lock:
-            if self._unsettled >= WINDOW and not self._room.wait_for(
-                lambda: self._unsettled < WINDOW, PATIENCE_S
-            ):
-                raise BrokerConnectionError(
-                    f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
-                    f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
-                )
+            if not self._has_room(settlements[0].source.priority):
+                self._wait_for_room(settlements[0].source.priority)
             self._append(settlements)
+
+    def _has_room(self, priority: int) -> bool:
+        if self._unsettled < WINDOW:
+            return True
+        return sum(n for of, n in self._by_priority.items() if of <= priority) < WINDOW
+
+    def _wait_for_room(self, priority: int) -> None:
+        if not self._room.wait_for(lambda: self._has_room(priority), PATIENCE_S):
+            raise BrokerConnectionError(
+                f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
+                f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
+            )
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         """Takes over deliveries that were not handled (handed back, undecodable); never waits."""
@@ -122,6 +133,7 @@ class Committer:
 
     def _append(self, together: Sequence[Settlement]) -> None:
         self._unsettled += len(together)
+        self._by_priority[together[0].source.priority] += len(together)
         self._waiting.add(together)
         if self._idle:
             self._idle = False
@@ -185,7 +197,10 @@ class Committer:
             self._in_flight.remove([one.held for one in batch if one not in again])
             with self._lock:
                 self._unsettled += len(again) - len(batch)
+                for one in batch:
+                    self._by_priority[one.source.priority] -= 1
                 for one in again:
+                    self._by_priority[one.source.priority] += 1
                     self._waiting.add((one,))
                 self._room.notify_all()
 
