@@ -110,7 +110,7 @@ class Taking(Acting):
         self, process: Process, group: str, sources: list[Source], fetched: Fetched, expected: Any
     ) -> int:
         name = process.name
-        if expected is None:
+        if expected == "FENCED":
             assert fetched.error == "FENCED", f"fenced, and got {fetched}"
             process.identity.fenced(name)
             return 0
