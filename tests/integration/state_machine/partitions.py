@@ -1,4 +1,4 @@
-"""The scripts of owners, of fencing tokens and of reservations, told a second time; see `reference`."""
+"""Owners, fencing tokens and reservations: their scripts told a second time; see `reference`."""
 
 from __future__ import annotations
 

@@ -18,10 +18,24 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.conftest import OwnServer
 from tests.integration.state_machine.endings import EMITS
 from tests.integration.state_machine.machine import Machine
+from tests.integration.state_machine.owned_machine import OwnedMachine
+from tests.integration.state_machine.owned_process import SteppedFollower, SteppedReader
+from tests.integration.state_machine.owned_shapes import OwnedLayout
 from tests.integration.state_machine.shapes import HOUR_MS
+from tests.integration.state_machine.surroundings import Surroundings
 from tests.integration.state_machine.world import World
 
-from streamatiq.broker import committer, consumer, reclaimer
+from streamatiq.broker import (
+    buffer,
+    committer,
+    consumer,
+    guards,
+    intake,
+    ordered_reader,
+    reader,
+    reclaimer,
+    suspects,
+)
 
 FOUND = [Phase.explicit, Phase.generate]
 SHORTENED = [*FOUND, Phase.shrink]
@@ -37,8 +51,22 @@ def world(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(own_server)
 
 
-def _run(world: World, **options: object) -> None:
-    machine = type("StateMachine", (Machine,), {"world": world})
+@pytest.fixture
+def owned_world(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, world: World) -> World:
+    # Nothing waits, and nothing happens because time has passed.
+    monkeypatch.setattr(ordered_reader, "SHARE_S", 0.0)
+    monkeypatch.setattr(buffer, "PAUSE_S", 1e9)
+    for name in ("QUIET_S", "EVERY_S", "RARELY_S", "PATIENCE_S"):
+        monkeypatch.setattr(suspects, name, 0.0)
+    monkeypatch.setattr(reader.Reader, "closed_s", 0.0)
+    monkeypatch.setattr(intake, "OrderedReader", SteppedReader)
+    monkeypatch.setattr(guards, "GuardFollower", SteppedFollower)
+    world.make_layout = OwnedLayout
+    return world
+
+
+def _run(world: World, machine: type[Surroundings] = Machine, **options: object) -> None:
+    machine = type("StateMachine", (machine,), {"world": world})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -56,6 +84,19 @@ def test_any_order_of_events(world: World) -> None:
     shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
     _run(
         world,
+        max_examples=15,
+        stateful_step_count=40,
+        derandomize=True,
+        phases=SHORTENED if shorten else FOUND,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_any_order_with_owners(owned_world: World) -> None:
+    shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
+    _run(
+        owned_world,
+        OwnedMachine,
         max_examples=15,
         stateful_step_count=40,
         derandomize=True,
