@@ -133,7 +133,15 @@ def _whereabouts(model: Reference, keys: Sequence[str], args: list[str]) -> Told
 def _fetch(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
     group, consumer, room, count, alone = args[:5]
     sources = [_source(model, keys[8 * place], group) for place in range(int(count))]
-    said = model.fetch(sources, None, consumer, int(room), alone=alone == "1", owned=args[7] == "1")
+    said = model.fetch(
+        sources,
+        None,
+        consumer,
+        int(room),
+        alone=alone == "1",
+        owned=args[7] == "1",
+        nothing_new=args[8] == "1",
+    )
     if isinstance(said, str):
         return (said, []), lambda reply: (reply[2].decode(), reply[6:])
     blocks = [

@@ -18,9 +18,6 @@ from streamatiq.broker.delivery import Delivery
 
 __all__ = ["OrderLedger", "Run"]
 
-#: Outcomes of what was settled without a run of its own, whatever waits before it.
-UNORDERED = ("killed_worker",)
-
 #: Stream, group.
 At = tuple[str, str]
 
@@ -57,9 +54,9 @@ class OrderLedger:
         self._is_fenced = is_fenced
         self._read = 0
         #: How each entry was settled, by stream and group; in order.
-        self.outcomes: dict[At, dict[Entry, str]] = defaultdict(dict)
+        self.outcomes: dict[At, dict[bytes, str]] = defaultdict(dict)
         #: Entries that came again as requeued dead letters: they are late.
-        self.late: set[tuple[At, Entry]] = set()
+        self.late: set[tuple[At, bytes]] = set()
         self.runs: list[Run] = []
         #: The entries with which an entry has run last.
         self._batches: dict[tuple[At, bytes], frozenset[bytes]] = {}
@@ -74,14 +71,14 @@ class OrderLedger:
         self.settlements += len(news)
         for stream, group, entry, outcome in news:
             at = (stream, group)
-            before = self.outcomes[at].get(entry)
-            if before is not None and (at, entry) not in self.late:
+            before = self.outcomes[at].get(entry.entry_id)
+            if before is not None and (at, entry.entry_id) not in self.late:
                 raise AssertionError(f"{group} settles {entry} twice: {before}, {outcome}")
-            if group in self._ordered and outcome not in UNORDERED:
+            if group in self._ordered and outcome == "done":
                 self._in_order(model, at, entry, outcome)
             if group in self._conflated and outcome == "done":
                 self._newer(model, at, entry)
-            self.outcomes[at][entry] = outcome
+            self.outcomes[at][entry.entry_id] = outcome
 
     def _of_key(self, model: Reference, at: At, entry: Entry) -> list[Entry]:
         """All entries of its key, in the order of the log."""
@@ -89,12 +86,12 @@ class OrderLedger:
         return [one for one in model.streams[at[0]] if key is not None and _key(one) == key]
 
     def _in_order(self, model: Reference, at: At, entry: Entry, outcome: str) -> None:
-        if (at, entry) in self.late:
+        if (at, entry.entry_id) in self.late:
             return
         for one in self._of_key(model, at, entry):
             if one is entry:
                 return
-            if one not in self.outcomes[at] and not self._together(at, one, entry):
+            if one.entry_id not in self.outcomes[at] and not self._together(at, one, entry):
                 raise AssertionError(
                     f"{at[1]} settles {entry} as {outcome} before {one} of the same key"
                 )
@@ -105,11 +102,12 @@ class OrderLedger:
         return one.entry_id in members
 
     def _newer(self, model: Reference, at: At, entry: Entry) -> None:
-        if (at, entry) in self.late:
+        if (at, entry.entry_id) in self.late:
             return
         behind = False
         for one in self._of_key(model, at, entry):
-            if behind and self.outcomes[at].get(one) == "done" and (at, one) not in self.late:
+            done = self.outcomes[at].get(one.entry_id) == "done"
+            if behind and done and (at, one.entry_id) not in self.late:
                 raise AssertionError(f"{at[1]} handles {entry} after the newer {one}")
             behind = behind or one is entry
 
@@ -120,7 +118,7 @@ class OrderLedger:
                 continue
             newest = {_key(one): one for one in model.streams[stream]}
             for key, one in newest.items():
-                if key is not None and outcomes.get(one) == "conflated":
+                if key is not None and outcomes.get(one.entry_id) == "conflated":
                     raise AssertionError(f"{group} has skipped {one}, the newest of {key}")
 
     # -- what runs -----------------------------------------------------------------------------

@@ -62,8 +62,8 @@ class SteppedReader(OrderedReader):
     #: Entries that a fetch may take.
     most = 100
 
-    def _fetch(self, sources: Any, consumer: str, room: int, *, alone: bool = False) -> Any:
-        return super()._fetch(sources, consumer, min(room, self.most), alone=alone)
+    def _fetch(self, sources: Any, consumer: str, room: int, **how: Any) -> Any:
+        return super()._fetch(sources, consumer, min(room, self.most), **how)
 
     def _wait(self, fetched: Any, consumer: str) -> Wake:
         self._ownership.look_elsewhere(self._link)

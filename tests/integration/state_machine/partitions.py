@@ -46,6 +46,13 @@ class Partitions(Model):
         state.owner = ""
         return 1
 
+    def resign(self, group: str, consumer: str) -> int:
+        """It wants no share; returns whether anybody is woken."""
+        there = consumer in self.claimants.get(group, ())
+        if there:
+            self.claimants[group].discard(consumer)
+        return int(there or not consumer)
+
     def share(self, group: str) -> set[str]:
         """Drops claimants that do not live; returns the others."""
         self.claimants[group] &= self.alive

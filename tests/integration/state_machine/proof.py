@@ -23,6 +23,7 @@ def prove(machine: Surroundings) -> None:
     machine.mend()
     machine.verify()
     healthy = _last_one(machine)
+    machine.mend()
     idle = 0
     for _ in range(ROUNDS):
         idle = 0 if _round(machine, healthy) else idle + 1
