@@ -57,6 +57,8 @@ class OrderLedger:
         self.outcomes: dict[At, dict[bytes, str]] = defaultdict(dict)
         #: Entries that came again as requeued dead letters: they are late.
         self.late: set[tuple[At, bytes]] = set()
+        #: Of each settled entry, how often its partition had a new owner by then.
+        self._epochs: dict[tuple[At, bytes], int] = {}
         self.runs: list[Run] = []
         #: The entries with which an entry has run last.
         self._batches: dict[tuple[At, bytes], frozenset[bytes]] = {}
@@ -79,6 +81,7 @@ class OrderLedger:
             if group in self._conflated and outcome == "done":
                 self._newer(model, at, entry)
             self.outcomes[at][entry.entry_id] = outcome
+            self._epochs[at, entry.entry_id] = model.sources[at].epoch
 
     def _of_key(self, model: Reference, at: At, entry: Entry) -> list[Entry]:
         """All entries of its key, in the order of the log."""
@@ -102,11 +105,14 @@ class OrderLedger:
         return one.entry_id in members
 
     def _newer(self, model: Reference, at: At, entry: Entry) -> None:
+        """None of its key that is newer was handled, since the partition had its owner: a new one
+        does not know what was."""
         if (at, entry.entry_id) in self.late:
             return
         behind = False
         for one in self._of_key(model, at, entry):
             done = self.outcomes[at].get(one.entry_id) == "done"
+            done = done and self._epochs[at, one.entry_id] == model.sources[at].epoch
             if behind and done and (at, one.entry_id) not in self.late:
                 raise AssertionError(f"{at[1]} handles {entry} after the newer {one}")
             behind = behind or one is entry
