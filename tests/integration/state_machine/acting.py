@@ -157,7 +157,6 @@ class Acting(RuleBasedStateMachine):
             effect(self.model)
             if not self.agrees():
                 self.model = before
-            self.verify()
             raise
         effect(self.model)
         return done
