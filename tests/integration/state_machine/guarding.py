@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from tests.integration.state_machine.acting import any_of
 from tests.integration.state_machine.owned_process import OwnedProcess, members_of
 from tests.integration.state_machine.owned_shapes import KEYS
-from tests.integration.state_machine.owning import Owning
+from tests.integration.state_machine.requeuing import Requeuing
 
 from streamatiq.broker import guard_scripts
 from streamatiq.broker.delivery import Delivery
@@ -36,7 +36,7 @@ scopes = st.sampled_from(SCOPES)
 breakers = st.sampled_from(BREAKERS)
 
 
-class Guarding(Owning):
+class Guarding(Requeuing):
     """See the module."""
 
     def __init__(self) -> None:

@@ -190,6 +190,15 @@ def _reserve(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
     return said, shown
 
 
+def _requeue(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
+    source = _source(model, keys[3], args[1])
+    letters = [
+        (entry.encode(), event.encode("latin-1"))
+        for entry, event in zip(args[3::3], args[4::3], strict=True)
+    ]
+    return model.requeue(source, keys[2], args[0], letters), _texts
+
+
 _EFFECTS: dict[str, Callable[[Reference, Sequence[str], list[str]], Told]] = {
     "enlist": _enlist,
     "claimants": _claimants,
@@ -201,4 +210,5 @@ _EFFECTS: dict[str, Callable[[Reference, Sequence[str], list[str]], Told]] = {
     "reclaim": _reclaim,
     "token": _token,
     "reserve": _reserve,
+    "requeue_event": _requeue,
 }

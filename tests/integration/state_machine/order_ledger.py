@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic_core import from_json
 from tests.integration.state_machine.model import Entry
@@ -142,6 +142,10 @@ class OrderLedger:
         ids = frozenset(one.entry_id for one in runs)
         self._batches |= {(one.at, one.entry_id): ids for one in runs}
         self.runs += [one for one in runs if not self._is_fenced(one.consumer)]
+
+    def forget_keys(self) -> None:
+        """A window has passed: what was reserved before may be forgotten under its run."""
+        self.runs = [replace(one, business="") for one in self.runs]
 
     def end(self, delivery: Delivery) -> None:
         """A handler has ended; its outcome is with the committer."""

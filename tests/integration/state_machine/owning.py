@@ -120,6 +120,20 @@ class Owning(Surroundings):
         self.model.append(key, text.encode())
         self.ledger.garbage.add(text)
 
+    @rule(which=any_of, place=any_of, marks=st.booleans())
+    def age_window(self, which: int, place: int, marks: bool) -> None:
+        """A window passes for done marks, or for business keys."""
+        group = ("orders", "bars", "notes", "mail")[which % 4]
+        source = self.sources(group)[place % len(self.sources(group))]
+        state = self.model.sources[source.keys.entries, group]
+        if marks and state.marks.young:
+            self.example.admin.pexpire(source.keys.done, 200_000)
+            state.marks.aged = True
+        elif not marks and state.keys.young:
+            self.example.admin.pexpire(source.keys.keys, 200_000)
+            state.keys.aged = True
+            self.order.forget_keys()
+
     # -- reading -------------------------------------------------------------------------------
 
     def _enlist(self, process: Process, group: str) -> None:
