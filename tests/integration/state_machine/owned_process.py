@@ -31,6 +31,7 @@ from streamatiq.broker.logs import Logs
 from streamatiq.broker.ordered_reader import OrderedReader
 from streamatiq.broker.reader import Wake
 from streamatiq.broker.settlements import Park
+from streamatiq.broker.sources import Source
 from streamatiq.errors import UncertainOutcome
 from streamatiq.workers.circuit_breaker import CircuitBreaker
 from streamatiq.workers.idempotency import Idempotency
@@ -210,6 +211,14 @@ class OwnedProcess(Process):
         found = self.intake(group)._reader
         assert isinstance(found, SteppedReader)
         return found
+
+    def believes(self, source: Source) -> bool:
+        """Whether it takes itself, under its present name, for the owner of a partition."""
+        intake = self._intakes.get(source.group)
+        if intake is None or not isinstance(intake._reader, SteppedReader):
+            return False
+        reader = intake._reader
+        return source in reader._ownership.owned and reader._owner == self.name
 
     def read(self, group: str, *, most: int, shares: bool, verifies: bool) -> None:
         """One round of the reader's loop.

@@ -6,11 +6,12 @@ of ordered subscriptions do one round of its loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
 import hypothesis.strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize, invariant, rule
 from tests.integration.state_machine import endings
 from tests.integration.state_machine.acting import any_of, cuts, kept
 from tests.integration.state_machine.order_ledger import OrderLedger, Run
@@ -63,6 +64,20 @@ class Owning(Surroundings):
         """See `Acting`."""
         super().verify()
         self.order.look(self.model)
+
+    @invariant()
+    def one_owner_at_a_time(self) -> None:
+        """Of those that are not fenced, one at most believes that a partition is its own, and the
+        server says so, too."""
+        for group in self.example.layout.owned:
+            for source in self.sources(group):
+                owner = self._owner(source)
+                for process in self.processes:
+                    assert isinstance(process, OwnedProcess)
+                    if process.believes(source) and not self.is_lost(process.name):
+                        assert owner == process.name, (
+                            f"{process.name} believes to own {source.name}, which {owner} owns"
+                        )
 
     def kept_order(self) -> None:
         """See `Surroundings`."""
@@ -231,15 +246,30 @@ class Owning(Surroundings):
             commits=commits,
         )
 
-    @rule(which=any_of, rounds=st.integers(1, 2), most=st.integers(1, 6))
+    @rule(which=any_of, rounds=st.integers(1, 3), most=st.integers(1, 6))
     def rebalance(self, which: int, rounds: int, most: int) -> None:
         """All processes look at who owns what, while their handlers run."""
         if len(self.processes) < 2:
             self.start_process()
         owned = sorted(self.example.layout.owned)
+        group = owned[which % len(owned)]
         for _ in range(rounds):
             for process in list(self.processes):
-                self.read(cast("OwnedProcess", process), owned[which % len(owned)], most=most)
+                self.read(cast("OwnedProcess", process), group, most=most)
+        if rounds == 3:
+            self._is_fair(group)
+
+    def _is_fair(self, group: str) -> None:
+        """After all have looked, and looked again, each has its share; where nobody is dead and
+        counted, nor was declared dead and does not know."""
+        names = {one.name for one in self.processes}
+        if self.model.claimants[group] != names or any(map(self.is_lost, names)):
+            return
+        states = [self.model.sources[one.keys.entries, group] for one in self.sources(group)]
+        shares = Counter(state.owner for state in states)
+        least = len(states) // len(names)
+        assert shares.keys() <= names, f"{group} is owned by {shares}, of {names}"
+        assert all(least <= shares[one] <= least + 1 for one in names), f"{group}: {shares}"
 
     def compare_group(self, process: Process, group: str) -> None:
         """See `Taking`. An owner finds what is lost by itself."""

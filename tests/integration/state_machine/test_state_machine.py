@@ -19,6 +19,7 @@ from tests.conftest import OwnServer
 from tests.integration.state_machine.endings import EMITS
 from tests.integration.state_machine.machine import Machine
 from tests.integration.state_machine.owned_machine import OwnedMachine
+from tests.integration.state_machine.owned_orders import ORDERS
 from tests.integration.state_machine.owned_process import SteppedFollower, SteppedReader
 from tests.integration.state_machine.owned_shapes import OwnedLayout
 from tests.integration.state_machine.shapes import HOUR_MS
@@ -97,8 +98,8 @@ def test_any_order_with_owners(owned_world: World) -> None:
     _run(
         owned_world,
         OwnedMachine,
-        max_examples=15,
-        stateful_step_count=40,
+        max_examples=12,
+        stateful_step_count=30,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
     )
@@ -152,6 +153,15 @@ def test_orders_that_chance_finds_rarely(world: World, steps: Callable[[Machine]
     machine = type("StateMachine", (Machine,), {"world": world})()
     steps(machine)
     machine.verify()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("steps", ORDERS, ids=lambda one: one.__name__)
+def test_orders_with_owners(owned_world: World, steps: Callable[[OwnedMachine], None]) -> None:
+    machine = type("StateMachine", (OwnedMachine,), {"world": owned_world})()
+    steps(machine)
+    machine.verify()
+    machine.one_owner_at_a_time()
     machine.teardown()
 
 
