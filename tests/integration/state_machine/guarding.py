@@ -134,11 +134,11 @@ class Guarding(Requeuing):
     # -- what is kept to -----------------------------------------------------------------------
 
     def before_run(self, process: OwnedProcess, delivery: Delivery) -> None:
-        """See `Owning`."""
+        """See `Running`."""
         self.known = {one.name for one in process.guards.breakers() if one.state != "closed"}
 
     def begins(self, process: OwnedProcess, delivery: Delivery) -> None:
-        """See `Owning`."""
+        """See `Running`."""
         memory = process.guards._memory
         for one in members_of(delivery):
             if one.turned_away:
@@ -168,7 +168,7 @@ class Guarding(Requeuing):
         self.probes[name] = (delivery, delivery.consumer)
 
     def ends(self, process: OwnedProcess, delivery: Delivery) -> None:
-        """See `Owning`."""
+        """See `Running`."""
         for name in [one for one, (probe, _) in self.probes.items() if probe is delivery]:
             del self.probes[name]
 

@@ -20,7 +20,7 @@ from streamatiq.broker.connections import Link, LinkPool
 from streamatiq.broker.sources import Source
 
 if TYPE_CHECKING:
-    from tests.integration.state_machine.owning import Owning
+    from tests.integration.state_machine.running import Running
 
 __all__ = ["MirroredLink", "MirroredPool"]
 
@@ -28,7 +28,7 @@ __all__ = ["MirroredLink", "MirroredPool"]
 class MirroredLink(Link):
     """See the module. `machine` has the model."""
 
-    machine: Owning
+    machine: Running
 
     def send(self, *args: Any) -> Any:
         """As of `Link`."""
@@ -51,7 +51,7 @@ class MirroredLink(Link):
 class MirroredPool(LinkPool):
     """Links of one process."""
 
-    def __init__(self, *args: Any, machine: Owning) -> None:
+    def __init__(self, *args: Any, machine: Running) -> None:
         super().__init__(*args)
         self._link = MirroredLink(self.endpoint)
         self._link.machine = machine

@@ -62,7 +62,6 @@ class OrderLedger:
         self.runs: list[Run] = []
         #: The entries with which an entry has run last.
         self._batches: dict[tuple[At, bytes], frozenset[bytes]] = {}
-        self.settlements = 0
 
     # -- what was settled ----------------------------------------------------------------------
 
@@ -70,7 +69,6 @@ class OrderLedger:
         """Takes in what the model says was settled since the last look."""
         news = model.settled[self._read :]
         self._read = len(model.settled)
-        self.settlements += len(news)
         for stream, group, entry, outcome in news:
             at = (stream, group)
             before = self.outcomes[at].get(entry.entry_id)

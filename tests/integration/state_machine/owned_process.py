@@ -37,7 +37,7 @@ from streamatiq.workers.circuit_breaker import CircuitBreaker
 from streamatiq.workers.idempotency import Idempotency
 
 if TYPE_CHECKING:
-    from tests.integration.state_machine.owning import Owning
+    from tests.integration.state_machine.running import Running
 
 __all__ = ["OwnedProcess", "SteppedFollower", "SteppedReader", "members_of"]
 
@@ -90,7 +90,7 @@ class _Broker(RedisStreamsBroker):
 class OwnedProcess(Process):
     """See the module."""
 
-    def __init__(self, machine: Owning) -> None:
+    def __init__(self, machine: Running) -> None:
         example = machine.example
         super().__init__(example.endpoint, example.layout)
         self.machine = machine

@@ -165,12 +165,27 @@ def test_orders_with_owners(owned_world: World, steps: Callable[[OwnedMachine], 
     machine.teardown()
 
 
-@pytest.mark.soak
-def test_any_order_of_events_for_long(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def _for_long(world: World, machine: type[Surroundings]) -> str:
+    """Runs new examples until the time is over, and tells how many."""
     seconds = float(os.environ.get("STATE_MACHINE_SECONDS", "900"))
     steps = int(os.environ.get("STATE_MACHINE_STEPS", "80"))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        _run(world, max_examples=50, stateful_step_count=steps, phases=SHORTENED)
+        _run(world, machine, max_examples=20, stateful_step_count=steps, phases=SHORTENED)
+    return f"{world.examples} examples, {world.steps} steps, {world.settlements} settlements"
+
+
+@pytest.mark.soak
+def test_any_order_of_events_for_long(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    said = _for_long(world, Machine)
     with capsys.disabled():
-        print(f"\nstate machine: {world.examples} examples, {world.steps} steps")  # noqa: T201
+        print(f"\nstate machine: {said}")  # noqa: T201
+
+
+@pytest.mark.soak
+def test_any_order_with_owners_for_long(
+    owned_world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _for_long(owned_world, OwnedMachine)
+    with capsys.disabled():
+        print(f"\nstate machine with owners: {said}")  # noqa: T201
