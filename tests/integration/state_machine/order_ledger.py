@@ -74,6 +74,8 @@ class OrderLedger:
             before = self.outcomes[at].get(entry.entry_id)
             if before is not None and (at, entry.entry_id) not in self.late:
                 raise AssertionError(f"{group} settles {entry} twice: {before}, {outcome}")
+            if outcome == "done" and b'"valid_for_ms":1' in entry.payload:
+                raise AssertionError(f"{group} handles {entry}, which is too old")
             if group in self._ordered and outcome == "done":
                 self._in_order(model, at, entry, outcome)
             if group in self._conflated and outcome == "done":

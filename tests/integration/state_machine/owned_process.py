@@ -103,6 +103,8 @@ class OwnedProcess(Process):
         self.happened = False
         #: Of a batch, which of its events fail (BatchFailed); empty: all or none.
         self.guilty: set[int] = set()
+        #: Whether a handler was called lately.
+        self.called = False
         #: Deliveries whose handlers run.
         self.begun: list[Delivery] = []
         self.broker = _Broker(

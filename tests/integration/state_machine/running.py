@@ -22,6 +22,8 @@ from streamatiq.broker.settlements import Settlement
 
 __all__ = ["Running"]
 
+#: Ends of handlers that raise.
+FAILING = ("retry", "later", "fail", "undecided")
 guilty = st.sets(st.integers(0, 2), max_size=2)
 
 
@@ -67,6 +69,7 @@ class Running(Owning):
 
     def ran(self, process: OwnedProcess, events: Sequence[Event]) -> None:
         """A handler was called."""
+        process.called = True
 
     def _runs(self, delivery: Delivery) -> list[Run]:
         runs = []
@@ -98,10 +101,21 @@ class Running(Owning):
             if not running:
                 self.start(owned, delivery)
             owned.happened = ending.other
+            owned.called = False
             owned.finish(delivery, ending, self.chosen_guilty)
+            if owned.called:
+                self._ended_as_it_said(delivery, ending)
             self.ends(owned, delivery)
             self.order.end(delivery)
         return process.collected.take()
+
+    def _ended_as_it_said(self, delivery: Delivery, ending: endings.Ending) -> None:
+        """What a handler has done is done, what has failed is not."""
+        ran = [one for one in members_of(delivery) if not one.turned_away]
+        told = self.chosen_guilty & set(range(len(ran))) if delivery is not ran[0] else set()
+        for place, one in enumerate(ran):
+            failed = place in told or (not told and ending.kind in FAILING)
+            assert (one.outcome == "done") != failed, f"{one}: {ending}, and it is {one.outcome}"
 
     @rule(who=any_of, which=any_of, places=guilty)
     def end_in_part(self, who: int, which: int, places: set[int]) -> None:

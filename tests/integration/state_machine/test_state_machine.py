@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.conftest import OwnServer
+from tests.integration.state_machine import keyed_orders, owned_orders
 from tests.integration.state_machine.endings import EMITS
 from tests.integration.state_machine.machine import Machine
 from tests.integration.state_machine.owned_machine import OwnedMachine
-from tests.integration.state_machine.owned_orders import ORDERS
 from tests.integration.state_machine.owned_process import SteppedFollower, SteppedReader
 from tests.integration.state_machine.owned_shapes import OwnedLayout
 from tests.integration.state_machine.shapes import HOUR_MS
@@ -156,7 +156,9 @@ def test_orders_that_chance_finds_rarely(world: World, steps: Callable[[Machine]
     machine.teardown()
 
 
-@pytest.mark.parametrize("steps", ORDERS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "steps", [*owned_orders.ORDERS, *keyed_orders.ORDERS], ids=lambda one: one.__name__
+)
 def test_orders_with_owners(owned_world: World, steps: Callable[[OwnedMachine], None]) -> None:
     machine = type("StateMachine", (OwnedMachine,), {"world": owned_world})()
     steps(machine)

@@ -32,6 +32,8 @@ class Ticking(Surroundings):
         self.chosen_guilty: set[int] = set()
         #: The last token of each stream and group.
         self.tokens: dict[tuple[str, str], int] = {}
+        #: Answers to script calls that were not what they should be.
+        self.wrong: list[str] = []
         super().__init__()
 
     def new_process(self) -> Process:
@@ -49,6 +51,7 @@ class Ticking(Surroundings):
 
     def verify(self) -> None:
         """See `Acting`."""
+        assert not self.wrong, "\n".join(self.wrong)
         super().verify()
         self.order.look(self.model)
 
