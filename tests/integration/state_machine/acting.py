@@ -98,12 +98,16 @@ class Acting(RuleBasedStateMachine):
         return self.example.layout.sources[group]
 
     def queue(self, group: str) -> str | None:
-        return group if group in QUEUES else None
+        return group if group in self.example.layout.work else None
 
     @rule()
     def start_process(self) -> None:
         if len(self.processes) < MAX_PROCESSES:
-            self.processes.append(Process(self.example.endpoint, self.example.layout))
+            self.processes.append(self.new_process())
+
+    def new_process(self) -> Process:
+        """One more."""
+        return Process(self.example.endpoint, self.example.layout)
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -137,6 +141,23 @@ class Acting(RuleBasedStateMachine):
             if not self.agrees():
                 self.model = before
             return None
+        effect(self.model)
+        return done
+
+    def attempt_or_raise(self, call: Callable[[], T], effect: Callable[[Reference], object]) -> T:
+        """As `attempt`.
+
+        Raises:
+          BrokerConnectionError: The connection was lost.
+        """
+        try:
+            done = call()
+        except BrokerConnectionError:
+            before, self.model = self.model, copy.deepcopy(self.model)
+            effect(self.model)
+            if not self.agrees():
+                self.model = before
+            raise
         effect(self.model)
         return done
 

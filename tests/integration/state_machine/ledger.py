@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json
-from tests.integration.state_machine.shapes import SUBSCRIPTIONS
 from tests.integration.state_machine.snapshot import payload
 from tests.integration.state_machine.world import Example
 
@@ -103,7 +102,7 @@ class Ledger:
                 wrong.append(f"effect {unit} was not committed and is in a log")
         for unit in stored.keys() - self.events.keys() - self.committed - self.garbage:
             wrong.append(f"event {unit} is in a log, and nobody has published it")
-        for one in SUBSCRIPTIONS:
+        for one in example.layout.subscriptions:
             names = {cls.event_type for cls in one.event_classes}
             for key, units in logs.items():
                 if key.split(":")[2] in names:

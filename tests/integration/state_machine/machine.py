@@ -1,18 +1,15 @@
 """The state machine: everything that may happen to a broker, in any order.
 
-Its rules are in the modules that it is derived from: `producing`, `dying`, `reclaiming`, `ending`,
-`taking`; here are those of time and of the server. `proof` is how an example ends. What is proved
-stands in `docs/guarantees.md`.
+Its rules are in the modules that it is derived from: `producing`, `surroundings`, `dying`,
+`reclaiming`, `ending`, `taking`; here are those of windows and of a log that cannot be written.
+`proof` is how an example ends. What is proved stands in `docs/guarantees.md`.
 """
 
 from __future__ import annotations
 
-import hypothesis.strategies as st
-from hypothesis.stateful import invariant, rule
-from tests.integration.state_machine.acting import QUEUES, any_of
+from hypothesis.stateful import rule
+from tests.integration.state_machine.acting import any_of
 from tests.integration.state_machine.producing import Producing
-from tests.integration.state_machine.proof import prove
-from tests.integration.state_machine.reference import ms
 
 from streamatiq.broker.keys import LogKeys
 
@@ -21,29 +18,6 @@ __all__ = ["Machine"]
 
 class Machine(Producing):
     """All rules."""
-
-    @rule(which=any_of, order=st.lists(any_of, max_size=4))
-    def come_due(self, which: int, order: list[int]) -> None:
-        """Time passes: what is parked or delayed in one group is due, in some order."""
-        later = lambda one: any(ms(due) > self.model.seen_ms for due in one.parked.values())  # noqa: E731
-        self.make_due(self.group(which, later), order)
-
-    def make_due(self, group: str, order: list[int]) -> None:
-        admin = self.example.admin
-        for source in self.sources(group):
-            state = self.model.sources[source.keys.entries, group]
-            later = [one for one, due in state.parked.items() if ms(due) > self.model.seen_ms]
-            for place, one in enumerate(later):
-                due = float(order[place % len(order)] if order else place)
-                admin.zadd(source.keys.parked, {one.entry_id: due})
-                state.parked[one] = due
-        if group in QUEUES:
-            delayed = self.model.delayed[group]
-            key = self.example.layout.work[group].keys.delayed
-            for place, (member, held) in enumerate(delayed.items()):
-                due = float(order[place % len(order)] if order else place)
-                admin.zadd(key, {member: due})
-                held.due = due
 
     @rule(which=any_of)
     def age_ids(self, which: int) -> None:
@@ -75,6 +49,10 @@ class Machine(Producing):
                 f"WRONGTYPE {log.ids_old} holds a string and not a hash"
             )
 
+    def mend(self) -> None:
+        """See `Surroundings`."""
+        self.mend_log()
+
     @rule()
     def mend_log(self) -> None:
         log = self._effects()
@@ -83,41 +61,3 @@ class Machine(Producing):
 
     def _effects(self) -> LogKeys:
         return next(log for key, log in self.example.log_keys.items() if "effect" in key)
-
-    @rule()
-    def forget_scripts(self) -> None:
-        self.example.admin.script_flush()
-
-    @rule()
-    def cut_connections(self) -> None:
-        self.example.cut_off()
-        self._reconnect()
-
-    @rule()
-    def restart_server(self) -> None:
-        if self.restarts:
-            return
-        self.restarts += 1
-        self.example.restart()
-        self._reconnect()
-
-    def _reconnect(self) -> None:
-        """Threads of a process notice that their connection is lost, and open another."""
-        for process in [*self.processes, *self.ghosts]:
-            process.link.close()
-            for group, intake in process._intakes.items():
-                intake.lost()
-                process.enlisted.pop(group, None)
-
-    @invariant()
-    def holds_what_the_model_says(self) -> None:
-        self.world.steps += 1
-        self.verify()
-
-    def teardown(self) -> None:
-        try:
-            prove(self)
-        finally:
-            for process in [*self.processes, *self.ghosts]:
-                process.close()
-            self.example.close()

@@ -6,11 +6,13 @@ agrees. `differences` compares everything with a snapshot and says what is wrong
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.integration.state_machine.shapes import Layout
 from tests.integration.state_machine.snapshot import Observed, Snapshot
+from tests.integration.state_machine.standings import Standings
 
 from streamatiq.broker.keys import LogKeys
 
@@ -96,6 +98,11 @@ class SourceState:
     suspects: dict[Entry, None] = field(default_factory=dict)
     running: bytes = b""
     marks: Ids = field(default_factory=Ids)
+    #: Of business keys; the lanes of a queue share them.
+    keys: Standings = field(default_factory=Standings)
+    owner: str = ""
+    epoch: int = 0
+    token: int = 0
 
     def held(self, entry_id: bytes) -> Entry | None:
         """The pending entry of this id."""
@@ -109,7 +116,16 @@ class Model:
         sources = [(group, one) for group in layout.groups for one in layout.sources[group]]
         self.streams: dict[str, list[Entry]] = {one.keys.entries: [] for _, one in sources}
         self.ids = {key: Ids() for key in logs}
+        self.layout = layout
         self.sources = {(one.keys.entries, group): SourceState() for group, one in sources}
+        for queue in layout.work:
+            lanes = [self.sources[one.keys.entries, queue] for one in layout.sources[queue]]
+            for lane in lanes[1:]:
+                lane.keys = lanes[0].keys
+        #: Who shares the partitions of a subscription.
+        self.claimants: dict[str, set[str]] = {group: set() for group in layout.owned}
+        #: What was settled, in order: stream, group, entry, outcome.
+        self.settled: list[tuple[str, str, Entry, str]] = []
         self.delayed: dict[str, dict[str, Delayed]] = {name: {} for name in layout.work}
         self.dead: dict[str, list[tuple[bytes, str]]] = {one.keys.dead: [] for _, one in sources}
         self.audit: dict[str, list[tuple[str, int, int]]] = {
@@ -120,6 +136,8 @@ class Model:
         self.reads: dict[str, set[str]] = {}
         self.lease = ""
         self.fences: set[str] = set()
+        #: Outcomes of calls that managed dead letters, by their key.
+        self.operators: dict[str, list[str]] = {}
         #: The last settle batch by its key.
         self.batches: dict[str, Answered] = {}
         #: Logs (entries key) that cannot be added to, and what the settle script says of them.
@@ -129,6 +147,13 @@ class Model:
     def readers(self, stream: str) -> Iterator[SourceState]:
         """All groups of one stream."""
         return (state for (key, _), state in self.sources.items() if key == stream)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Model:
+        memo[id(self.layout)] = self.layout
+        new = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(new, name, copy.deepcopy(value, memo))
+        return new
 
     def append(self, stream: str, payload: bytes) -> Entry:
         """A new entry, unread for every group."""
@@ -179,6 +204,7 @@ class Model:
         _compare(wrong, "reads", seen.reads, self.reads)
         _compare(wrong, "lease", seen.lease, self.lease)
         _compare(wrong, "fences", seen.fences, self.fences)
+        _compare(wrong, "claimants", seen.claimants, self.claimants)
         return wrong
 
     def _source(
@@ -199,6 +225,9 @@ class Model:
         _compare(wrong, "running suspect", seen.running, state.running)
         marks = (set(state.marks.young), set(state.marks.old))
         _compare(wrong, "done marks", seen.marks, marks)
+        _compare(wrong, "business keys", seen.keys, (state.keys.young, state.keys.old))
+        owned = (state.owner, state.epoch, state.token)
+        _compare(wrong, "owner, epoch, token", (seen.owner, seen.epoch, seen.token), owned)
         return wrong
 
     def _in_time(self, due: float | Due, shown: float, seen: Snapshot) -> bool:

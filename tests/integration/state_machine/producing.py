@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, rule
 from tests.integration.state_machine import endings
 from tests.integration.state_machine.acting import QUEUES, Steps, any_of, cuts, kept
-from tests.integration.state_machine.dying import Dying
 from tests.integration.state_machine.ledger import unit_of
 from tests.integration.state_machine.shapes import HOUR_MS, LANES, cause, message
+from tests.integration.state_machine.surroundings import Surroundings
 
 __all__ = ["Producing"]
 
@@ -20,7 +20,7 @@ queues = st.sampled_from(QUEUES)
 events = st.integers(0, 11)
 
 
-class Producing(Dying):
+class Producing(Surroundings):
     """Publish, enqueue, cancel, flush; and what others write into our streams."""
 
     @initialize(

@@ -13,10 +13,10 @@ from tests.integration.state_machine.model import (
     Delayed,
     Due,
     Entry,
-    Model,
     Pending,
     SourceState,
 )
+from tests.integration.state_machine.partitions import Partitions, back_score
 from tests.integration.state_machine.settling import settle
 from tests.integration.state_machine.snapshot import entry_order
 
@@ -30,7 +30,7 @@ __all__ = ["Reference", "Taken", "ms"]
 Taken = tuple[Source, list[Entry], list[bytes | None]]
 
 
-class Reference(Model):
+class Reference(Partitions):
     """The model, and the scripts' effects on it."""
 
     def publish(self, log: LogKeys, events: Sequence[tuple[bytes, bytes]]) -> list[Entry]:
@@ -74,13 +74,20 @@ class Reference(Model):
         *,
         alone: bool = False,
         aged: Collection[int] = (),
-    ) -> list[Taken] | None:
-        """Takes entries: due ones, then unread ones; or one suspect. None: fenced.
+        owned: bool = False,
+        nothing_new: bool = False,
+    ) -> list[Taken] | str:
+        """Takes entries: due ones, then unread ones; or one suspect. Or the error.
 
-        `aged`: places of the lanes that were passed over for long.
+        `aged`: places of the lanes that were passed over for long. `owned`: the sources must be its
+        own, and of one that has more that is due nothing new is read.
         """
-        if any(self.is_fenced(source, consumer) for source in sources):
-            return None
+        for place, source in enumerate(sources, start=1):
+            if self.is_fenced(source, consumer):
+                return "FENCED"
+            state = self.sources[source.keys.entries, source.group]
+            if owned and state.owner != consumer:
+                return f"LOST {place}"
         if queue is not None and not alone:
             self._promote(sources, queue)
         taken: list[Taken] = []
@@ -95,8 +102,9 @@ class Reference(Model):
         for place in aged:
             if not alone and min(share, room) > 0:
                 room -= self.read(sources[place], consumer, min(share, room), taken)
-        for source in sources:
-            if not alone and room > 0:
+        for source, state in zip(sources, states, strict=True):
+            behind = owned and any(ms(due) <= self.seen_ms for due in state.parked.values())
+            if not alone and not nothing_new and not behind and room > 0:
                 room -= self.read(source, consumer, room, taken)
         return taken
 
@@ -193,6 +201,7 @@ class Reference(Model):
             deliveries = state.pending[one].deliveries
             if deliveries >= max_deliveries:
                 self.dead[source.keys.dead].append((one.entry_id, "killed_worker"))
+                self.settled.append((source.keys.entries, source.group, one, "killed_worker"))
                 self.drop(source, state, one)
                 state.options.pop(one, None)
                 counts[2] += 1
@@ -202,15 +211,11 @@ class Reference(Model):
                 state.suspects[one] = None
                 counts[1] += 1
             else:
-                state.parked[one] = self.back_score(one)
+                state.parked[one] = back_score(one)
                 counts[0] += 1
+        if len(held) < page and state.owner == consumer:
+            state.owner = ""
         return counts[0], counts[1], counts[2], len(held) == page
-
-    @staticmethod
-    def back_score(one: Entry) -> float:
-        """The due time of an entry that is handed back: its own."""
-        ms, sequence = entry_order(one.entry_id)
-        return round(ms + min(sequence, 4095) / 4096, 6)
 
     def forget(self, consumer: str) -> None:
         self.alive.discard(consumer)
@@ -233,8 +238,9 @@ class Reference(Model):
             dropped += len(entries)
             entries.clear()
             state = self.sources[source.keys.entries, source.group]
-            running = state.running
-            self.sources[source.keys.entries, source.group] = SourceState(running=running)
+            self.sources[source.keys.entries, source.group] = SourceState(
+                running=state.running, keys=state.keys
+            )
         return dropped
 
 

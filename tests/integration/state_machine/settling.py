@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.integration.state_machine.model import FREE, Answered, Due, Entry, SourceState
+from tests.integration.state_machine.partitions import back_score
 
 from streamatiq.broker.settlements import (
     BatchOutcome,
@@ -74,6 +75,8 @@ class _Group:
         action = one.action
         marked = self.source.is_log and not isinstance(action, HandBack) and bool(one.event_id)
         duplicate = marked and one.event_id in self.state.marks
+        stood = self.state.keys.look(one.key) if one.key else ""
+        duplicate |= stood == "d" and isinstance(action, Ended)
         broken = [
             self.model.misplaced[emit.log.entries]
             for emit in one.emits
@@ -100,6 +103,8 @@ class _Group:
         if gone:
             self._problem(one.entry_id, broken[0] if broken else "GONE")
             self.failed.add(one.entry_id)
+        elif one.key is not None:
+            self.state.keys.end(one.key, action)
 
     def _end(self, members: Sequence[Settlement]) -> None:
         acked = 0
@@ -109,6 +114,8 @@ class _Group:
             entry = self.state.held(one.entry_id)
             if entry is not None:
                 acked += 1
+                at = (self.source.keys.entries, self.source.group)
+                self.model.settled.append((*at, entry, one.action.outcome))
                 self.model.drop(self.source, self.state, entry)
         if acked < len(self.settled):
             self._problem(b"", "GONE")
@@ -131,7 +138,7 @@ class _Group:
             if one.action.options:
                 self.state.options[entry] = one.action.options
         else:
-            self.state.parked[entry] = self.model.back_score(entry)
+            self.state.parked[entry] = back_score(entry)
 
     def _forget_options(self, entry_id: bytes) -> None:
         for entry in [one for one in self.state.options if one.entry_id == entry_id]:
@@ -146,4 +153,5 @@ class _Group:
 
 
 def _is_plain(one: Settlement) -> bool:
-    return isinstance(one.action, Ended) and not one.emits and not one.messages
+    ended = isinstance(one.action, Ended) and one.key is None
+    return ended and not one.emits and not one.messages

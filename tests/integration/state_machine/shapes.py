@@ -5,6 +5,7 @@ Ids, times and keys are made from small numbers, so that an example is the same 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from dramatiq import Message
@@ -43,19 +44,37 @@ SUBSCRIPTIONS = (
 
 
 class Layout:
-    """The sources of all groups in one namespace; one object each, as in a process."""
+    """The sources of all groups in one namespace; one object each, as in a process.
+
+    Attributes:
+      subscriptions, queues: What there is.
+    """
+
+    subscriptions: Sequence[Subscription] = SUBSCRIPTIONS
+    queues: Sequence[str] = QUEUES
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
-        self.work = {name: WorkQueue(keys, name) for name in QUEUES}
+        self.work = {name: WorkQueue(keys, name) for name in self.queues}
         #: Subscription or queue -> its sources, in the order in which they are read.
         self.sources: dict[str, list[Source]] = {
-            one.name: one.sources(keys, {}, AuditLevel.COUNTS) for one in SUBSCRIPTIONS
+            one.name: one.sources(keys, {}, AuditLevel.COUNTS) for one in self.subscriptions
         }
         self.sources |= {name: work.sources for name, work in self.work.items()}
         self.groups = list(self.sources)
         #: Groups whose sources take turns in being first; those of the others are lanes, or one.
-        self.rotating = {one.name for one in SUBSCRIPTIONS if one.rotates}
+        self.rotating = {one.name for one in self.subscriptions if one.rotates}
+        #: Groups whose partitions have owners.
+        self.owned = {one.name for one in self.subscriptions if one.is_owned}
+        self._by_key = {
+            (source.keys.entries, group): source
+            for group, sources in self.sources.items()
+            for source in sources
+        }
+
+    def source(self, entries: str, group: str) -> Source:
+        """The source that reads the stream `entries` for `group`."""
+        return self._by_key[entries, group]
 
     def delayed(self, group: str) -> DelayedKeys | None:
         """The keys of a queue's delayed and cancelled messages; None for a subscription."""

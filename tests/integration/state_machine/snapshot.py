@@ -37,6 +37,9 @@ end
 return replies
 """
 
+#: Commands that are asked of each source.
+ASKED = 12
+
 __all__ = ["Observed", "Snapshot", "entry_order", "payload"]
 
 
@@ -52,6 +55,11 @@ class Observed:
     suspects: set[bytes]
     running: bytes
     marks: tuple[set[bytes], set[bytes]]
+    #: Business keys, young and old ones: what stands there.
+    keys: tuple[dict[str, str], dict[str, str]]
+    owner: str
+    epoch: int
+    token: int
 
 
 @dataclass(slots=True)
@@ -74,6 +82,8 @@ class Snapshot:
     reads: dict[str, set[str]] = field(default_factory=dict)
     lease: str = ""
     fences: set[str] = field(default_factory=set)
+    #: Group -> consumers.
+    claimants: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
     def take(cls, client: redis.Redis, layout: Layout, logs: dict[str, LogKeys]) -> Snapshot:
@@ -88,6 +98,9 @@ class Snapshot:
         read.ask("GET", members.lease)
         read.ask("EACH", members.reads("*"))
         read.ask("KEYS", f"{{{layout.keys.namespace}:*:fence:*")
+        owned = sorted(layout.owned)
+        for group in owned:
+            read.ask("HKEYS", members.claimants(group))
         for key in streams:
             read.ask("XRANGE", key, "-", "+")
             read.ask("XINFO", "GROUPS", key)
@@ -116,6 +129,7 @@ class Snapshot:
             for key, fields in _pairs(next(replies)).items()
         }
         seen.fences = {one.decode() for one in next(replies)}
+        seen.claimants = {group: {one.decode() for one in next(replies)} for group in owned}
         groups: dict[str, dict[str, bytes]] = {}
         for key in streams:
             seen.streams[key] = [(one, payload(fields)) for one, fields in next(replies)]
@@ -127,7 +141,7 @@ class Snapshot:
             key = source.keys.entries
             last = groups[key].get(source.group, b"0-0")
             entries = [one for one, _ in seen.streams[key]]
-            seen.sources[key, source.group] = _source(list(islice(replies, 7)), entries, last)
+            seen.sources[key, source.group] = _source(list(islice(replies, ASKED)), entries, last)
         for name in layout.work:
             dues, messages = _pairs(next(replies)), _pairs(next(replies))
             seen.delayed[name] = {
@@ -188,10 +202,15 @@ def _ask_source(read: _Reader, source: Source) -> None:
     read.ask("GET", keys.suspect)
     read.ask("HKEYS", keys.done)
     read.ask("HKEYS", keys.done_old)
+    read.ask("HGETALL", keys.keys)
+    read.ask("HGETALL", keys.keys_old)
+    for key in (keys.owner, keys.epoch, keys.token):
+        read.ask("GET", key)
 
 
 def _source(replies: list[Any], entries: list[bytes], last: bytes) -> Observed:
-    pending, parked, options, suspects, running, young, old = replies
+    pending, parked, options, suspects, running, young, old, *more = replies
+    keys, keys_old, owner, epoch, token = more
     return Observed(
         unread=[one for one in entries if entry_order(one) > entry_order(last)],
         pending={entry: (owner.decode(), count) for entry, owner, _, count in pending},
@@ -200,7 +219,15 @@ def _source(replies: list[Any], entries: list[bytes], last: bytes) -> Observed:
         suspects=set(suspects),
         running=running or b"",
         marks=(set(young), set(old)),
+        keys=(_texts(keys), _texts(keys_old)),
+        owner=(owner or b"").decode(),
+        epoch=int(epoch or 0),
+        token=int(token or 0),
     )
+
+
+def _texts(flat: list[Any]) -> dict[str, str]:
+    return {name.decode(): text.decode() for name, text in _pairs(flat).items()}
 
 
 def entry_order(entry_id: bytes) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from tests.integration.faults.servers import PrivateServer
 from tests.integration.state_machine.process import RETRY, WINDOW_MS, NumberedIdentity
-from tests.integration.state_machine.shapes import SUBSCRIPTIONS, Layout
+from tests.integration.state_machine.shapes import Layout
 from tests.integration.state_machine.snapshot import Snapshot
 from tests.support import CuttingProxy
 
@@ -29,12 +29,16 @@ SCRIPT_CALL = b"EVAL"
 class World:
     """What lives as long as the test."""
 
-    def __init__(self, ensure: Callable[..., Any]) -> None:
+    def __init__(
+        self, ensure: Callable[..., Any], make_layout: Callable[[Keys], Layout] = Layout
+    ) -> None:
+        self.make_layout = make_layout
         self.server = PrivateServer(ensure)
         self.admin = self.server.client()
         self._numbers = itertools.count(1)
         self.examples = 0
         self.steps = 0
+        self.settlements = 0
 
     def begin(self) -> Example:
         """An empty server and a namespace."""
@@ -58,11 +62,11 @@ class Example:
         self.proxy = CuttingProxy(world.server.url)
         self.endpoint = Endpoint(self.proxy.url)
         self.keys = Keys(namespace)
-        self.layout = Layout(self.keys)
+        self.layout = world.make_layout(self.keys)
         self.links = LinkPool(self.endpoint, RETRY)
         self.logs = Logs(self.keys, self.links, window_ms=WINDOW_MS, clock_ns=lambda: 1)
         self.log_keys = {}
-        for cls in {cls for one in SUBSCRIPTIONS for cls in one.event_classes}:
+        for cls in {cls for one in self.layout.subscriptions for cls in one.event_classes}:
             self.logs.check_layout(cls)
             for part in parts(cls.log):
                 log = self.keys.log(cls.event_type, part)
