@@ -108,6 +108,8 @@ class Committer:
           BrokerConnectionError: The window stayed full: the server does not answer. Nothing was
             taken over; call again.
         """
+        if not settlements:
+            return
         with self._lock:
             if not self._has_room(settlements[0].source.priority):
                 self._wait_for_room(settlements[0].source.priority)

@@ -92,8 +92,8 @@ class _Collected:
     def __init__(self) -> None:
         self.settlements: list[Settlement] = []
 
-    def submit(self, settlement: Settlement) -> None:
-        self.settlements.append(settlement)
+    def submit(self, *settlements: Settlement) -> None:
+        self.settlements += settlements
 
     def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
         self.settlements += settlements

@@ -53,7 +53,7 @@ class Stalled:
         """A full window of ticks, of which the first is under way."""
         self.committer.submit(several(TICKS, 1)[0])
         wait_until(lambda: self.committer.batches == 1)
-        self.committer.submit_many(several(TICKS, WINDOW - 1))
+        self.committer.submit(*several(TICKS, WINDOW - 1))
 
 
 @contextmanager
@@ -97,13 +97,13 @@ def test_an_order_is_taken_over_where_the_window_is_full_of_ticks_and_settled_fi
 def test_a_batch_is_taken_over_as_a_whole_and_less_urgent_ones_wait_for_urgent_ones(
     stall: Stalled,
 ) -> None:
-    stall.committer.submit_many(several(ORDERS, WINDOW - 1))
-    stall.committer.submit_many(several(ORDERS, 100))
+    stall.committer.submit(*several(ORDERS, WINDOW - 1))
+    stall.committer.submit(*several(ORDERS, 100))
     assert stall.committer.unsettled == WINDOW + 99
     for wanted in (TICKS, ORDERS):
         with pytest.raises(BrokerConnectionError):
-            stall.committer.submit_many(several(wanted, 1))
-    stall.committer.submit_many([])
+            stall.committer.submit(*several(wanted, 1))
+    stall.committer.submit()
     stall.answers.set()
 
     assert stall.committer.flush(10)
