@@ -45,13 +45,16 @@ class SettlingOrder:
 
     def take(self, most: int) -> list[Settlement]:
         """Takes out the next ones, at most `most`: the lowest priority numbers first, but for the
-        share of the others."""
+        share of the others, which is divided among them in the same way."""
         taken: list[Settlement] = []
+        others = self._count
         levels = sorted(self._lines)
-        for level in levels:
-            others = self._count - len(self._lines[level])
-            kept = 0 if level == levels[-1] else min(others, int(most * OTHERS))
-            self._move(level, most - len(taken) - kept, taken)
+        for at, level in enumerate(levels, 1):
+            others -= len(self._lines[level])
+            room = most - len(taken)
+            # One for each of the others, at least.
+            kept = max(0, min(others, max(len(levels) - at, int(room * OTHERS)), room - 1))
+            self._move(level, room - kept, taken)
         return taken
 
     def _move(self, level: int, count: int, taken: list[Settlement]) -> None:
