@@ -111,17 +111,14 @@ class Committer:
         if not settlements:
             return
         with self._lock:
-            if not self._has_room(settlements[0].source.priority):
-                self._wait_for_room(settlements[0].source.priority)
+            self._wait_for_room(settlements[0].source.priority)
             self._append(settlements)
 
-    def _has_room(self, priority: int) -> bool:
-        if self._unsettled < WINDOW:
-            return True
-        return sum(n for of, n in self._by_priority.items() if of <= priority) < WINDOW
-
     def _wait_for_room(self, priority: int) -> None:
-        if not self._room.wait_for(lambda: self._has_room(priority), PATIENCE_S):
+        def has_room() -> bool:
+            return sum(n for of, n in self._by_priority.items() if of <= priority) < WINDOW
+
+        if self._unsettled >= WINDOW and not self._room.wait_for(has_room, PATIENCE_S):
             raise BrokerConnectionError(
                 f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                 f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."

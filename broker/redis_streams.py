@@ -19,6 +19,7 @@ from .batch import Batch
 from .consumer import StreamConsumer, end_unrun, hand_back
 from .current import current_delivery
 from .delivery import Delivery
+from .freezing import freeze
 from .gatekeeping import Gatekeeper
 from .groups import groups_maker
 from .guard_subjects import claimed_subject, whole_subject
@@ -116,6 +117,8 @@ class RedisStreamsBroker(GuardedBroker):
             return
         elif signal == "worker_boot":
             self._boot(args[0])
+            if self._in_command_line and self.settings.workers.freeze:
+                freeze()
         elif signal == "worker_shutdown":
             self._stop_reading(args[0])
         for hook, middleware in self._hooks.before(signal):

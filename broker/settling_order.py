@@ -52,14 +52,18 @@ class SettlingOrder:
 
     def take(self, most: int) -> list[Together]:
         """Takes out the next ones, at most `most` settlements, or a single unit that is larger: the
-        lowest priority numbers first, but for the share of the others."""
+        lowest priority numbers first, but for the share of the others, which is divided among them
+        in the same way."""
         taken: list[Together] = []
         count = 0
+        others = self._count
         levels = sorted(self._lines)
-        for level in levels:
-            others = self._count - self._counts[level]
-            kept = 0 if level == levels[-1] else min(others, int(most * OTHERS))
-            count += self._move(level, most - count - kept, taken)
+        for at, level in enumerate(levels, 1):
+            others -= self._counts[level]
+            room = most - count
+            # One for each of the others, at least.
+            kept = max(0, min(others, max(len(levels) - at, int(room * OTHERS)), room - 1))
+            count += self._move(level, room - kept, taken)
         return taken
 
     def _move(self, level: int, room: int, taken: list[Together]) -> int:

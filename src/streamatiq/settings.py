@@ -138,9 +138,12 @@ class WorkersSettings(_Section):
 
     Attributes:
       handlers: Modules with handlers, which `dramatiq streamatiq.workers` imports, in order.
+      freeze: Python's garbage collector leaves alone what a worker process under the `dramatiq`
+        command has loaded when it boots.
     """
 
     handlers: tuple[ModuleName, ...] = ()
+    freeze: bool = True
 
 
 class SchedulerSettings(_Section):

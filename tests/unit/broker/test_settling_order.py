@@ -54,6 +54,18 @@ def test_a_quarter_of_a_batch_is_kept_for_the_others() -> None:
     assert take(order, 100) == orders[150:250]
 
 
+def test_however_many_are_more_urgent_each_priority_gets_its_turn() -> None:
+    order = SettlingOrder()
+    lines = [several(source(f"s{priority}", priority), 300) for priority in range(6)]
+    for line in reversed(lines):
+        order.extend(line)
+
+    taken = order.take(128)
+    counts = [sum(1 for one in taken if one.source.priority == n) for n in range(6)]
+    assert counts == [96, 24, 5, 1, 1, 1]
+    assert sum(counts) == 128
+
+
 @given(
     st.lists(
         st.one_of(
