@@ -78,8 +78,8 @@ def check_subscription(subscription: Subscription) -> None:
             if getattr(subscription, option) and isinstance(cls.log, Laned):
                 raise HandlerDefinitionError(
                     f"{name}: {option}=True needs a partitioned log. That of {cls.__name__} has "
-                    "lanes, in which the events of one key overtake each other. Declare the class with "
-                    "log=Partitioned(n), or leave the option out."
+                    "lanes, in which the events of one key overtake each other. Declare the class "
+                    "with log=Partitioned(n), or leave the option out."
                 )
         if subscription.conflate and issubclass(cls, OrderEvent | FillEvent):
             raise HandlerDefinitionError(
