@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from typing import Any
 
+import pytest
 from tests.integration.logs.harness import Bench, Note, Spread, note
 from tests.integration.logs.ordering import Ledger, OpenBench, spread
 from tests.support import wait_until
@@ -118,3 +120,38 @@ def test_a_single_thread_sees_the_log_in_its_order(bench: Bench) -> None:
     bench.start(threads=1)
     bench.settled("single")
     assert seen == list(range(300))
+
+
+def test_order_costs_little(open_bench: OpenBench, request: pytest.FixtureRequest) -> None:
+    """Processor time an event, of ordered handling against unordered, from a backlog of 16 keys."""
+    count = 6_000
+    no_limit: dict[str, Any] = {"event_bus": {"max_queue_size": 0}}
+    publisher = open_bench(**no_limit)
+    for at in range(0, count, 500):
+        publisher.logs.publish_many([spread(f"K{n % 16}", n) for n in range(at, at + 500)])
+
+    def cpu_s(name: str, ordered: bool) -> tuple[float, float]:
+        bench = open_bench(**no_limit)
+        seen: list[str] = []
+
+        @bench.on(Spread, name=name, ordered=ordered, start="earliest")
+        def handler(event: Spread) -> None:
+            seen.append(event.text)
+
+        cpu, wall = time.process_time(), time.monotonic()
+        bench.start(threads=8)
+        wait_until(lambda: len(seen) >= count, 25)
+        found = time.process_time() - cpu, time.monotonic() - wall
+        bench.stop()
+        return found
+
+    unordered_cpu, unordered_s = cpu_s("plain", False)
+    ordered_cpu, ordered_s = cpu_s("in_order", True)
+    request.node.user_properties.append(
+        (
+            "figure",
+            f"ordered against unordered (8 threads, 16 keys): {unordered_s / ordered_s:.2f} times"
+            f" the throughput, {ordered_cpu / unordered_cpu:.2f} times the processor time",
+        )
+    )
+    assert ordered_cpu < 3 * unordered_cpu

@@ -570,6 +570,28 @@ def test_handed_back_entries_come_before_new_ones_whatever_the_servers_clock_did
     assert done == ["first", "0", "1", "2"]
 
 
+def test_ordered_and_unordered_code_side_by_side_lose_and_double_nothing(
+    open_bench: OpenBench,
+) -> None:
+    """While a deployment goes on. There is no order, which is not promised then."""
+    done: list[str] = []
+    old, new = open_bench(), open_bench()
+    for bench, ordered in ((old, False), (new, True)):
+
+        @bench.on(Spread, name="mixed", ordered=ordered)
+        def mixed(event: Spread) -> Echo:
+            done.append(event.text)
+            return Echo(ts_event=2, text=event.text)
+
+        bench.start(threads=2)
+    for n in range(0, 600, 20):
+        new.logs.publish_many([spread(f"K{k % 7}", k) for k in range(n, n + 20)])
+    wait_until(lambda: len(done) >= 600)
+    new.settled("mixed")
+    assert sorted(done, key=int) == [str(n) for n in range(600)]
+    assert sorted((one.event.text for one in new.read(Echo)), key=int) == sorted(done, key=int)
+
+
 def test_standing_by_costs_next_to_nothing(
     open_bench: OpenBench, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def test_however_many_are_more_urgent_each_priority_gets_its_turn() -> None:
     order = SettlingOrder()
     lines = [several(source(f"s{priority}", priority), 300) for priority in range(6)]
     for line in reversed(lines):
-        order.extend(line)
+        add(order, line)
 
     taken = order.take(128)
     counts = [sum(1 for one in taken if one.source.priority == n) for n in range(6)]
