@@ -16,6 +16,8 @@ from tests.integration.state_machine.directing import (
 )
 from tests.integration.state_machine.owned_machine import OwnedMachine
 
+from streamatiq.broker.calls import script
+
 __all__ = ["ORDERS"]
 
 
@@ -155,6 +157,8 @@ def given_up_twice(machine: OwnedMachine) -> None:
     first, second = two(machine)
     machine.read(first, "orders", most=9)
     machine.read(second, "orders", most=9)
+    # Else the reply that is cut is that there is no such script.
+    machine.example.admin.script_load(script("disown").text.decode())
     machine.read(first, "orders", most=9, cut=1, after=1)
     machine.read(second, "orders", most=9)
     for process in (first, second):
