@@ -197,7 +197,7 @@ class Process:
         """Hands out what the intake has kept, as Dramatiq's consumer thread does."""
         taken: list[Delivery] = []
         buffered = self.intake(group)._buffer.view().buffered
-        for _ in range(buffered):
+        for _ in range(buffered + 1):  # once more than there should be
             delivery = next(self._consumers[group])
             if delivery is not None:  # else it was undecodable, and is settled
                 taken.append(delivery)

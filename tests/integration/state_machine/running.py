@@ -56,10 +56,20 @@ class Running(Owning):
         finally:
             self.verify()
         if began:
+            self._holds(delivery)
             by_key = delivery.source.group in ORDERED
             self.order.begin(self._runs(delivery), by_key=by_key)
             self.begins(process, delivery)
         return began
+
+    def _holds(self, delivery: Delivery) -> None:
+        """What runs in a process that is not fenced is that process's."""
+        for one in members_of(delivery):
+            state = self.model.sources[one.source.keys.entries, one.source.group]
+            entry = state.held(one.entry_id)
+            owner = "" if entry is None else state.pending[entry].owner
+            if not one.turned_away and not self.is_lost(one.consumer):
+                assert owner == one.consumer, f"{one.consumer} runs {one}, which {owner!r} has"
 
     def before_run(self, process: OwnedProcess, delivery: Delivery) -> None:
         """A handler may be about to run."""
