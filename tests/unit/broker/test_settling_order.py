@@ -60,7 +60,7 @@ def test_however_many_are_more_urgent_each_priority_gets_its_turn() -> None:
     for line in reversed(lines):
         add(order, line)
 
-    taken = order.take(128)
+    taken = take(order, 128)
     counts = [sum(1 for one in taken if one.source.priority == n) for n in range(6)]
     assert counts == [96, 24, 5, 1, 1, 1]
     assert sum(counts) == 128
