@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.integration.state_machine.partitions import suffix
 from tests.integration.state_machine.reference import Reference
 from tests.integration.state_machine.standings import Wanting
 
-from streamatiq.broker.calls import script_name
+from streamatiq.broker.calls import Call, script_name
 from streamatiq.broker.connections import Link, LinkPool
 from streamatiq.broker.sources import Source
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.integration.state_machine.running import Running
 
 __all__ = ["MirroredLink", "MirroredPool"]
+
+T = TypeVar("T")
 
 
 class MirroredLink(Link):
@@ -49,6 +51,10 @@ class MirroredLink(Link):
             machine.wrong.append(f"{name} {rest} said {reply}, should say {should}")
             raise AssertionError(machine.wrong[-1])
         return reply
+
+    def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
+        """One by one: what several threads asked together comes from one thread here."""
+        return [self.run(call) for call in calls]
 
 
 class MirroredPool(LinkPool):
