@@ -38,8 +38,10 @@ def settle(model: Reference, writer: str, number: int, batch: Sequence[Settlemen
     for one in batch:
         groups.setdefault((one.source, one.consumer), []).append(one)
     outcome = BatchOutcome()
+    # For one of them means for all.
+    dead = {consumer for source, consumer in groups if model.is_fenced(source, consumer)}
     for (source, consumer), members in groups.items():
-        if model.is_fenced(source, consumer):
+        if consumer in dead:
             outcome.fenced.append((source, consumer))
             continue
         outcome.problems += _Group(model, source, consumer).settle(members)
