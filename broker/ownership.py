@@ -32,7 +32,7 @@ from .ownership_scripts import Owned
 from .payloads import with_event
 from .sources import Source
 
-__all__ = ["Ownership", "Partition"]
+__all__ = ["Ownership", "Partition", "with_event"]
 
 #: How often an entry may be in the hands of a dying worker; see `process`.
 MAX_DELIVERIES = 5

@@ -267,7 +267,7 @@ def test_memory_stays_flat_over_many_batches(bench: Bench) -> None:
     assert after - before < 500_000, f"{after - before:,} bytes more"
 
 
-def test_batches_are_faster_than_single_events(
+def test_batches_cost_less_than_single_events(
     open_bench: OpenBench, request: pytest.FixtureRequest
 ) -> None:
     """Not a measure of speed (see benchmarks), but of what a batch is for."""
@@ -276,7 +276,7 @@ def test_batches_are_faster_than_single_events(
     for at in range(0, count, 500):
         publisher.logs.publish_many([note(n) for n in range(at, at + 500)])
 
-    def rate(name: str, **options: Any) -> float:
+    def rate(name: str, **options: Any) -> tuple[float, float]:
         seen: list[int] = []
         bench = open_bench(event_bus={"max_queue_size": 0})
 
@@ -284,15 +284,20 @@ def test_batches_are_faster_than_single_events(
         def handler(what: Any) -> None:
             seen.append(len(what) if options else 1)
 
-        begun = time.monotonic()
+        cpu, begun = time.process_time(), time.monotonic()
         bench.start(threads=8)
         wait_until(lambda: sum(seen) >= count, 25)
-        took_s = time.monotonic() - begun
+        cpu, took_s = time.process_time() - cpu, time.monotonic() - begun
         bench.stop()
-        return count / took_s
+        return cpu, took_s
 
-    ratio = rate("batch", batch=100) / rate("single")
+    batch_cpu, batch_s = rate("batch", batch=100)
+    single_cpu, single_s = rate("single")
     request.node.user_properties.append(
-        ("figure", f"batch=100 against single events: {ratio:.1f} times the throughput")
+        (
+            "figure",
+            f"batch=100 against single events: {single_s / batch_s:.1f} times the throughput,"
+            f" {batch_cpu / single_cpu:.2f} times the processor time",
+        )
     )
-    assert ratio > 1.0
+    assert batch_cpu < single_cpu
