@@ -98,7 +98,7 @@ def test_any_order_with_owners(owned_world: World) -> None:
     _run(
         owned_world,
         OwnedMachine,
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=30,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
