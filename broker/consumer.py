@@ -250,6 +250,7 @@ class StreamConsumer(Consumer):
                 times=delivery.times(),
                 happened_ns=0 if delivery.event is None else delivery.event.ts_event,
                 key=_business_key(delivery, action),
+                states=delivery.state.writes() if delivery.state and action is DONE else (),
             )
         )
         delivery.settled = True
