@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dramatiq import Broker, Worker
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
@@ -38,6 +39,10 @@ class States(Middleware):
     def declare(self, subscription: str, state: HandlerState) -> None:
         """`subscription` has `state`."""
         self._declared[subscription] = state
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Remembers nothing of earlier workers: what they read may have been restored since."""
+        self._known.clear()
 
     def before_delivery(self, broker: RedisStreamsBroker, delivery: Delivery) -> None:
         """Reads the state, if it is not known.

@@ -44,10 +44,12 @@ __all__ = [
     "DEFAULT_FILE",
     "AuditLevel",
     "AuditSettings",
+    "CheckpointSettings",
     "CircuitBreakerSettings",
     "EventBusSettings",
     "ProcessorSettings",
     "RedisSettings",
+    "RetentionSettings",
     "Settings",
     "WorkersSettings",
 ]
@@ -141,6 +143,32 @@ class WorkersSettings(_Section):
     handlers: tuple[ModuleName, ...] = ()
 
 
+class CheckpointSettings(_Section):
+    """Which checkpoints stay when the scheduler takes a new one. Each keeps in the logs what it
+    needs; the newest good one always stays.
+
+    Attributes:
+      keep_last: The newest ones.
+      keep_hourly: Of so many hours that have any, the newest of each.
+      keep_daily: The same of days, UTC.
+    """
+
+    keep_last: Count = Field(10, ge=1, le=10_000)
+    keep_hourly: Count = Field(0, ge=0, le=10_000)
+    keep_daily: Count = Field(0, ge=0, le=10_000)
+
+
+class RetentionSettings(_Section):
+    """What is taken out of logs.
+
+    Attributes:
+      abandoned_after: Seconds for which nobody has read a subscription, after which it is given up
+        and holds nothing back any more; None: never.
+    """
+
+    abandoned_after: Lifetime = None
+
+
 class AuditSettings(_Section):
     """How much of each settled batch is recorded.
 
@@ -162,7 +190,8 @@ class Settings(BaseSettings):
 
     Attributes:
       namespace: First part of every key on the server; keeps installations apart.
-      redis, event_bus, processor, workers, audit: See the classes of these sections.
+      redis, event_bus, processor, workers, checkpoints, retention, audit: See the classes of these
+        sections.
 
     Raises:
       InvalidSettings: An argument is unknown or bad.
@@ -175,6 +204,8 @@ class Settings(BaseSettings):
     event_bus: EventBusSettings = EventBusSettings()
     processor: ProcessorSettings = ProcessorSettings()
     workers: WorkersSettings = WorkersSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
 
     _reading: ClassVar[ContextVar[tuple[Layer, ...]]] = ContextVar("reading", default=())
