@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...broker import checkpoint_scripts as scripts
@@ -33,6 +33,8 @@ __all__ = ["read_positions", "streams_of", "take"]
 STREAMS_A_CALL = 500
 #: Pending entries of one subscription and stream that are stored: more than a process holds.
 PENDING_OF_ONE = 10_000
+#: What an id begins with: the time, to the microsecond, and how many characters that has.
+_ID_TIME, _ID_DIGITS = "%Y%m%dT%H%M%S.%f", 22
 #: Pending entries that are stored in all, of one call.
 PENDING_IN_ALL = 100_000
 
@@ -90,7 +92,7 @@ def take(
         for name, group in stream.groups.items():
             subscriptions.setdefault(name, {})[place] = _position(stream, name, group)
     return Checkpoint(
-        id=_new_id(at_us),
+        id=_new_id(at_us, parent),
         at_us=at_us,
         reason=reason,
         by=by,
@@ -135,10 +137,12 @@ def _position(stream: StreamPosition, name: str, group: GroupPosition) -> Positi
     )
 
 
-def _new_id(at_us: int) -> str:
-    """Ids are in the order of time; two of one millisecond differ."""
+def _new_id(at_us: int, parent: str | None) -> str:
+    """Ids are in the order in which checkpoints were taken, whatever the server's clock does."""
     at = datetime.fromtimestamp(at_us / 1e6, UTC)
-    return f"{at:%Y%m%dT%H%M%S}.{at_us // 1000 % 1000:03}Z-{os.urandom(3).hex()}"
+    if parent is not None and f"{at:{_ID_TIME}}" <= parent[:_ID_DIGITS]:
+        at = datetime.strptime(parent[:_ID_DIGITS], _ID_TIME) + timedelta(microseconds=1)
+    return f"{at:{_ID_TIME}}Z-{os.urandom(2).hex()}"
 
 
 def _schema(event_type: str) -> int | None:
