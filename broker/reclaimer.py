@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerConnectionError, BrokerError, PermissionDenied
-from . import scripts
+from . import ownership_scripts, scripts
 from .connections import Link
 from .identity import Identity
 from .keys import MemberKeys
@@ -268,6 +268,10 @@ class Reclaimer:
         sources = [source for record in reads[1::2] for source in decode_reads(record)]
         taken = sum(self._reclaim_source(link, one, consumer, fence=fence) for one in sources)
         link.run(scripts.forget(self._members, consumer))
+        for queue in (name.decode() for name in reads[::2]):
+            # They were woken before it was off the list, and may have left it its share.
+            if link.send("HEXISTS", self._members.claimants(queue), consumer):
+                link.run(ownership_scripts.resign(self._members, queue, consumer))
         return taken
 
     def _reclaim_source(self, link: Link, source: ReadSource, consumer: str, *, fence: bool) -> int:

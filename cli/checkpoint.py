@@ -45,11 +45,11 @@ def checkpoint() -> None:
     """Take checkpoints, look at them, delete them, go back to one."""
 
 
-@checkpoint.command()
+@checkpoint.command("create")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; whoever finds it must know.")
 @JSON
 @click.pass_context
-def create(ctx: click.Context, reason: str, as_json: bool) -> None:
+def _create(ctx: click.Context, reason: str, as_json: bool) -> None:
     """Take a checkpoint now."""
     if not reason.strip():
         raise click.BadParameter("say why, in words.", param_hint="--reason")
@@ -71,11 +71,11 @@ def _list(ctx: click.Context, as_json: bool) -> None:
         click.echo("There is no checkpoint.")
 
 
-@checkpoint.command()
+@checkpoint.command("show")
 @click.argument("checkpoint_id", metavar="ID", default="latest")
 @JSON
 @click.pass_context
-def show(ctx: click.Context, checkpoint_id: str, as_json: bool) -> None:
+def _show(ctx: click.Context, checkpoint_id: str, as_json: bool) -> None:
     """Show one checkpoint: where each subscription stood."""
     with _checkpoints(ctx) as (_, checkpoints):
         found = checkpoints.show(checkpoint_id)
@@ -86,12 +86,12 @@ def show(ctx: click.Context, checkpoint_id: str, as_json: bool) -> None:
         click.echo(line)
 
 
-@checkpoint.command()
+@checkpoint.command("diff")
 @click.argument("first", metavar="ID")
 @click.argument("second", metavar="ID", default="latest")
 @JSON
 @click.pass_context
-def diff(ctx: click.Context, first: str, second: str, as_json: bool) -> int:
+def _diff(ctx: click.Context, first: str, second: str, as_json: bool) -> int:
     """Show what differs between two checkpoints; the second one is by default the latest."""
     with _checkpoints(ctx) as (_, checkpoints):
         found = checkpoints.diff(first, second)
@@ -102,11 +102,11 @@ def diff(ctx: click.Context, first: str, second: str, as_json: bool) -> int:
     return DIFFERENT if found else 0
 
 
-@checkpoint.command()
+@checkpoint.command("verify")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @JSON
 @click.pass_context
-def verify(ctx: click.Context, ids: tuple[str, ...], as_json: bool) -> int:
+def _verify(ctx: click.Context, ids: tuple[str, ...], as_json: bool) -> int:
     """Tell whether checkpoints are what was stored, and the logs hold what they need.
 
     Without an ID: all of them.
@@ -126,14 +126,14 @@ def verify(ctx: click.Context, ids: tuple[str, ...], as_json: bool) -> int:
     return 0 if all(one.is_good for one in found) else BAD
 
 
-@checkpoint.command()
+@checkpoint.command("prune")
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep the newest N.")
 @click.option("--keep-hourly", type=click.IntRange(min=0), metavar="N", help="One of N hours each.")
 @click.option("--keep-daily", type=click.IntRange(min=0), metavar="N", help="One of N days each.")
 @click.option("--dry-run", is_flag=True, help="Only tell which would go.")
 @JSON
 @click.pass_context
-def prune(
+def _prune(
     ctx: click.Context,
     keep_last: int | None,
     keep_hourly: int | None,
@@ -160,7 +160,7 @@ def prune(
         click.echo(f"{counted(len(gone), 'checkpoint')} {would}.")
 
 
-@checkpoint.command()
+@checkpoint.command("restore")
 @click.argument("checkpoint_id", metavar="ID")
 @click.argument("subscription", required=False)
 @click.option("--all", "everything", is_flag=True, help="All subscriptions that it holds.")
@@ -171,7 +171,7 @@ def prune(
 )
 @JSON
 @click.pass_context
-def restore(
+def _restore(
     ctx: click.Context,
     checkpoint_id: str,
     subscription: str | None,

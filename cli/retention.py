@@ -30,19 +30,19 @@ def retention() -> None:
     """Trim logs now, or see what holds them."""
 
 
-@retention.command()
+@retention.command("run")
 @click.option("--dry-run", is_flag=True, help="As show.")
 @JSON
 @click.pass_context
-def run(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
+def _run(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Take out of the logs what nobody needs."""
     _do(ctx, dry_run, as_json)
 
 
-@retention.command()
+@retention.command("show")
 @JSON
 @click.pass_context
-def show(ctx: click.Context, as_json: bool) -> None:
+def _show(ctx: click.Context, as_json: bool) -> None:
     """Show what is more than aimed at, who needs it, and which subscriptions nobody reads."""
     _do(ctx, True, as_json)
 

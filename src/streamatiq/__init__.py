@@ -66,6 +66,14 @@ if TYPE_CHECKING:
         to_cloudevent_http,
         upcast,
     )
+    from .scheduler.checkpoints import (
+        Checkpoint,
+        CheckpointInfo,
+        Checkpoints,
+        PrunePolicy,
+        Restored,
+    )
+    from .scheduler.retention import Retention, RetentionReport
     from .settings import Settings
     from .workers import (
         Breaker,
@@ -97,6 +105,9 @@ __all__ = [
     "BookDeltas",
     "Breaker",
     "BreakerState",
+    "Checkpoint",
+    "CheckpointInfo",
+    "Checkpoints",
     "CircuitBreaker",
     "DeadLetterEntry",
     "Direction",
@@ -125,9 +136,13 @@ __all__ = [
     "OrderStatus",
     "OrderType",
     "Partitioned",
+    "PrunePolicy",
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
+    "Restored",
+    "Retention",
+    "RetentionReport",
     "SequenceStatus",
     "Settings",
     "Side",
@@ -162,7 +177,15 @@ __all__ = [
 ]
 
 #: Where the names come from, in the order of the layers.
-_HOMES = (".errors", ".settings", ".events", ".broker", ".workers")
+_HOMES = (
+    ".errors",
+    ".settings",
+    ".events",
+    ".broker",
+    ".workers",
+    ".scheduler.checkpoints",
+    ".scheduler.retention",
+)
 
 
 def __getattr__(name: str) -> Any:

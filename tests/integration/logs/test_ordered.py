@@ -6,9 +6,15 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 
+import redis
 from tests.integration.logs.harness import Bench, Spread
 from tests.support import wait_until
+
+from streamatiq.broker.connections import Link
+from streamatiq.broker.identity import Identity
+from streamatiq.broker.reclaimer import Reclaimer
 
 OpenBench = Callable[..., Bench]
 
@@ -138,3 +144,19 @@ def test_two_processes_share_the_partitions(open_bench: OpenBench) -> None:
     assert not ledger.overlaps
     for place, key in enumerate(keys):
         assert ledger.done[key] == [str(n) for n in range(place, sent, 16)]
+
+
+def test_claimants_are_woken_once_a_dead_one_is_off_the_list(
+    bench: Bench, client: redis.Redis
+) -> None:
+    """Woken by what it held alone, they could look before, and leave it its share for a minute."""
+    members, dead = bench.keys.members, "host:1:dead"
+    client.hset(members.alive, dead, "1 - 0 ")
+    client.hset(members.reads(dead), "shared", "[]")
+    client.hset(members.claimants("shared"), dead, 1)
+    reclaimer = Reclaimer(members, Identity(), list, max_deliveries=5)
+    with closing(Link(bench.broker.endpoint)) as link:
+        reclaimer.reclaim(link, dead, fence=True)
+    assert not client.hexists(members.alive, dead)
+    assert not client.hexists(members.claimants("shared"), dead)
+    assert client.xlen(members.shift("shared")) == 1
