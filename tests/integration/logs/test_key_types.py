@@ -41,6 +41,7 @@ _WORDS = {
     "SLOT": r"[0-9a-f]+",
     "TOKEN": r"[0-9a-f]+",
     "TYPE": r"[\w.]+",
+    "NAME": r"[\w.]+",
     "LIMIT": r".+",
 }
 
