@@ -70,7 +70,8 @@ class RedisSettings(_Section):
       url: redis://, rediss://, unix://, or embedded://PATH, which starts our own server.
       max_retries: Reconnect attempts of one call before it fails. Workers go on for ever.
       retry_delay: First pause between them, seconds; doubles, with jitter.
-      stream_max_length: Entries that retention aims to keep in a log. Not yet acted upon.
+      stream_max_length: Entries that retention aims to keep in each stream (partition or lane) of
+        a log. `streamatiq retention run` acts upon it, nothing does by itself yet.
     """
 
     url: ServerUrl = "redis://localhost:6379"
