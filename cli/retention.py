@@ -9,7 +9,8 @@ from dataclasses import asdict
 import click
 
 from ..broker.wording import counted
-from ..scheduler.retention import Retention, RetentionReport
+from ..scheduler.retention import Retention
+from ..scheduler.retention_report import RetentionReport
 from .halt import JSON, broker_of
 
 __all__ = ["retention"]

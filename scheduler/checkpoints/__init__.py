@@ -5,8 +5,7 @@ from __future__ import annotations
 from .checkpoints import Checkpoints
 from .model import Checkpoint, CheckpointInfo
 from .pruning import PrunePolicy
-from .restore_plan import StreamRestore
-from .restoring import Restored
+from .restore_plan import Restored, StreamRestore
 from .verifying import Verified
 
 __all__ = [

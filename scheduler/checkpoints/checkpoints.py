@@ -9,7 +9,8 @@ from ..exclusive import turn
 from .diffing import Difference, diff
 from .model import Checkpoint, CheckpointInfo
 from .pruning import PrunePolicy, kept
-from .restoring import Restored, Restorer
+from .restore_plan import Restored
+from .restoring import Restorer
 from .store import CheckpointStore, audit_record
 from .taking import take
 from .verifying import Verified, verify

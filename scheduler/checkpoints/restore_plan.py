@@ -13,7 +13,7 @@ from ...broker.entry_ids import id_key
 from ...broker.keys import SourceKeys
 from .model import Position
 
-__all__ = ["Range", "StreamRestore", "letters_in", "pages_behind", "settled_keys_in"]
+__all__ = ["Range", "Restored", "StreamRestore", "letters_in", "pages_behind", "settled_keys_in"]
 
 #: Entries, letters or fields of one read.
 PAGE = 500
@@ -42,6 +42,37 @@ class StreamRestore:
     states: tuple[str, ...] = ()
     letters: int = 0
     done_keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore has done with one subscription, or would do.
+
+    Parameters:
+      checkpoint: Its id.
+      subscription: Of the checkpoint.
+      name: The one that stands there now: the same, or a new one.
+      streams: What happens on each stream.
+      warnings: What whoever asks for it should know.
+      done: Whether it was done; False: a dry run.
+    """
+
+    checkpoint: str
+    subscription: str
+    name: str
+    streams: tuple[StreamRestore, ...]
+    warnings: tuple[str, ...]
+    done: bool = False
+
+    @property
+    def to_run(self) -> int:
+        """Events that will run, with those that are unread anyway."""
+        return sum(one.to_run for one in self.streams)
+
+    @property
+    def again(self) -> int:
+        """Of them, those that were settled since the checkpoint."""
+        return sum(one.again for one in self.streams)
 
 
 @dataclass(slots=True)

@@ -22,61 +22,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from operator import methodcaller
+from dataclasses import replace
 
 from ...broker import checkpoint_scripts as scripts
 from ...broker.checkpoint_scripts import StreamPosition
 from ...broker.connections import LinkPool
-from ...broker.dead_letter_entry import letter_from
-from ...broker.dead_letter_scripts import purge
 from ...broker.keys import Keys, SourceKeys
-from ...broker.payloads import id_of_data
 from ...errors import CheckpointUnusable, RestoreRefused
 from ..exclusive import Turn, run
 from ..readers import Readers, find_readers
+from .forgetting import drop_letters, forget
 from .model import Checkpoint, Position
-from .restore_plan import Range, StreamRestore, letters_in, pages_behind, settled_keys_in
+from .restore_plan import Range, Restored, StreamRestore, letters_in, pages_behind, settled_keys_in
 from .restore_warnings import warnings_of
 from .taking import read_positions
 from .verifying import split_place, unusable
 
-__all__ = ["Restored", "Restorer"]
+__all__ = ["Restorer"]
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]{0,127}")
-#: Fields, or letters, of one call.
-PAGE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a restore has done with one subscription, or would do.
-
-    Parameters:
-      checkpoint: Its id.
-      subscription: Of the checkpoint.
-      name: The one that stands there now: the same, or a new one.
-      streams: What happens on each stream.
-      warnings: What whoever asks for it should know.
-      done: Whether it was done; False: a dry run.
-    """
-
-    checkpoint: str
-    subscription: str
-    name: str
-    streams: tuple[StreamRestore, ...]
-    warnings: tuple[str, ...]
-    done: bool = False
-
-    @property
-    def to_run(self) -> int:
-        """Events that will run, with those that are unread anyway."""
-        return sum(one.to_run for one in self.streams)
-
-    @property
-    def again(self) -> int:
-        """Of them, those that were settled since the checkpoint."""
-        return sum(one.again for one in self.streams)
 
 
 class Restorer:
@@ -152,10 +116,12 @@ class Restorer:
             chosen = Range.of(position)
             is_new = self._is_new(stream.stream, planned.name)
             if planned.name == planned.subscription:
-                self._forget(keys, chosen, self._now[stream.stream], free_keys=free_keys)
+                now = self._now[stream.stream]
+                last = "+" if now is None else now.last
+                forget(self._links, keys, chosen, last, free_keys=free_keys)
             self._rewind(planned, keys, stream.stream, position, chosen, is_new=is_new, by=by)
             if planned.name == planned.subscription:
-                self._purge(planned.name, keys, chosen, by)
+                drop_letters(self._links, planned.name, keys, chosen, by)
         return replace(planned, done=True)
 
     # -- what refuses --------------------------------------------------------------------------
@@ -276,26 +242,6 @@ class Restorer:
         now = self._now[place]
         return now is None or name not in now.groups
 
-    def _forget(
-        self, keys: SourceKeys, chosen: Range, now: StreamPosition | None, *, free_keys: bool
-    ) -> None:
-        """Done marks go first: if this process dies before the rest, no event is skipped by one."""
-        last = "+" if now is None else now.last
-        marks = [keys.done, keys.done_old]
-        for at in range(0, len(chosen.pending), PAGE):
-            reads = [("XRANGE", keys.entries, one, one) for one in chosen.pending[at : at + PAGE]]
-            found = self._links.call(methodcaller("send_many", reads))
-            self._unmark(marks, [id_of_data(one[0][1]) for one in found if one])
-        for page in pages_behind(self._links, keys.entries, chosen.behind, last):
-            self._unmark(marks, [id_of_data(flat) for _, flat in page])
-        if free_keys:
-            self._unmark([keys.keys, keys.keys_old], settled_keys_in(self._links, keys, chosen))
-
-    def _unmark(self, hashes: Sequence[str], fields: Sequence[bytes]) -> None:
-        known = [field for field in fields if field]
-        for at in range(0, len(known), PAGE):
-            run(self._links, scripts.unmark(hashes, known[at : at + PAGE]))
-
     def _rewind(
         self,
         planned: Restored,
@@ -330,12 +276,6 @@ class Restorer:
                 f"{planned.name!r} on {place} was not restored: {_explained(said)}. Streams before "
                 "it, in the order of names, are. Restore again."
             )
-
-    def _purge(self, name: str, keys: SourceKeys, chosen: Range, by: str) -> None:
-        letters = letters_in(self._links, keys, chosen)
-        for at in range(0, len(letters), PAGE):
-            page = [letter_from(name, one.encode(), ()) for one in letters[at : at + PAGE]]
-            run(self._links, purge(keys, by, page))
 
 
 def _explained(said: str) -> str:

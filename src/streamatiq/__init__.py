@@ -73,7 +73,8 @@ if TYPE_CHECKING:
         PrunePolicy,
         Restored,
     )
-    from .scheduler.retention import Retention, RetentionReport
+    from .scheduler.retention import Retention
+    from .scheduler.retention_report import RetentionReport
     from .settings import Settings
     from .workers import (
         Breaker,
@@ -185,6 +186,7 @@ _HOMES = (
     ".workers",
     ".scheduler.checkpoints",
     ".scheduler.retention",
+    ".scheduler.retention_report",
 )
 
 
