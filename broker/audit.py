@@ -10,7 +10,9 @@ histogram (see `histogram`). `counts` adds the sums `waited_us` (claimed to star
 
 What an operator does with dead letters leaves records of the same shape with `n` 0, `writer` the
 operator (user@host) and `action`: `requeue` or `purge`, with `letter` and `entry`, one a letter; or
-`expire`, with how many `letters`, and the `first` and `last` of them.
+`expire`, with how many `letters`, and the `first` and `last` of them. A subscription that is put
+back leaves one with `restore`, the `checkpoint`, the `position` and how many entries are `pending`;
+one that is given up `abandon`, how many entries were `left`, and `why`.
 
 The newest 100,000 records or so of each stream and subscription are kept.
 """

@@ -46,6 +46,11 @@ class Claimed(NamedTuple):
         """The entry, as `InFlight` knows it."""
         return (self.source.keys.entries, self.source.group, self.consumer, self.entry_id)
 
+    @property
+    def order_key(self) -> str | None:
+        """What runs one after the other: its key, or the whole partition; None: it has no key."""
+        return "" if self.key is not None and self.source.in_line else self.key
+
     def bare(self) -> Claimed:
         """Its id alone, and what cannot be read again."""
         return self._replace(fields=[], event=None, decoded=None)

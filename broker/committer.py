@@ -30,7 +30,7 @@ from ..errors import BrokerConnectionError, BrokerError, ReadOnlyServer
 from .connections import Endpoint, Link, RetryPolicy
 from .in_flight import InFlight
 from .outages import Outages
-from .settlements import BatchOutcome, HandBack, Park, Settlement, settle
+from .settlements import HAND_BACK, BatchOutcome, HandBack, Park, Settlement, settle
 from .settling_order import SettlingOrder
 
 __all__ = ["Committer", "OnSettled"]
@@ -285,6 +285,13 @@ class Committer:
                     "stream was deleted).",
                     source.name,
                 )
+            elif text == "STATE":
+                # An earlier event could not be committed, and this run did not know it.
+                again += [
+                    Settlement(one.source, one.consumer, one.entry_id, b"", HAND_BACK)
+                    for one in batch
+                    if one.source is source and one.entry_id == entry_id
+                ]
             else:
                 # Matched by id: an entry is in a batch once.
                 for one in batch:
@@ -304,5 +311,5 @@ class Committer:
             RETRY_MS // 1000,
         )
         settlement.action = Park(RETRY_MS, b"")
-        settlement.emits = settlement.messages = ()
+        settlement.emits = settlement.messages = settlement.states = ()
         return [settlement]

@@ -315,6 +315,7 @@ def _settlement(delivery: Delivery, action: Action) -> Settlement:
         times=delivery.times(),
         happened_ns=0 if delivery.event is None else delivery.event.ts_event,
         key=_business_key(delivery, action),
+        states=delivery.state.writes() if delivery.state and action is DONE else (),
     )
 
 

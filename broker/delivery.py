@@ -12,21 +12,29 @@ enqueues is collected in `messages`, and committed with the settle.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dramatiq import Message, MessageProxy
 
 from ..events import Event
 from .reservations import Reservation
-from .settlements import Action, Emit, Enqueue, Times
+from .settlements import Action, Emit, Enqueue, StateWrite, Times
 from .sources import Source
 
 if TYPE_CHECKING:
     from .claimed import Claimed
     from .logs import Logs
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "RunningState"]
+
+
+class RunningState(Protocol):
+    """A handler's state as one run knows it."""
+
+    def writes(self) -> Sequence[StateWrite]:
+        """What is committed with the end of the run. From now on the next run may know it."""
+        ...
 
 
 class Delivery(MessageProxy):
@@ -66,6 +74,8 @@ class Delivery(MessageProxy):
     uncertain = False
     #: What runs in place of the handler; is given a function that runs the handler.
     instead: Callable[[Callable[[], Any]], Any] | None = None
+    #: Its handler's state, if it has one.
+    state: RunningState | None = None
     #: What the audit calls its end, once it is settled.
     outcome = ""
     #: Set where middleware could not enqueue what must follow.

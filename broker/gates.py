@@ -348,9 +348,10 @@ class Gates:
 
     def _gate_of(self, claimed: Claimed) -> _Gate:
         # What cannot be decoded has no key, and what is settled unrun replaces nothing.
-        if claimed.key is None or (self._conflate and claimed.ending is not None):
-            return self._gate(claimed.source, "\0" + claimed.entry_id.decode())
-        return self._gate(claimed.source, claimed.key)
+        key = claimed.order_key
+        if key is None or (self._conflate and claimed.ending is not None):
+            key = "\0" + claimed.entry_id.decode()
+        return self._gate(claimed.source, key)
 
     def _is_expected(self, gate: _Gate, claimed: Claimed) -> bool:
         """Whether an entry that goes away is waited for: nothing waits behind what has no key."""

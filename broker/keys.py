@@ -12,6 +12,8 @@ TAG:entries            (log)               STREAM  d = event as JSON, a = append
 TAG:ids, TAG:ids.old   (log)               HASH    event id -> entry id: publish dedupe window
 TAG:filled             (log)               STRING  backlog of the slowest subscription at most, + 1
 TAG:shed               (log)               STRING  how many events were dropped for want of room
+TAG:state              (log)               HASH    "SUBSCRIPTION NAME" -> a token of 8 bytes, and a
+                                                   handler's state as it was last committed
 TAG:entries.LANE       (queue)             STREAM  m = message, a = appended, us (server)
 TAG:delayed            (queue)             ZSET    member -> due, ms
 TAG:delayed.messages   (queue)             HASH    member -> message
@@ -25,7 +27,8 @@ SUB:suspects                               ZSET    entry id -> its ms: may have 
 SUB:suspect                                STRING  the one of them that runs now
 SUB:passed                                 STRING  since when higher lanes left no room for it, ms
 SUB:done, SUB:done.old                     HASH    event id -> 1: done marks
-SUB:keys, SUB:keys.old (queue: TAG:keys)   HASH    business key -> "d" done, "r ENTRY RUN" reserved,
+SUB:keys, SUB:keys.old (queue: TAG:keys)   HASH    business key -> "d" done ("d ENTRY" in a log),
+                                                   "r ENTRY RUN" reserved,
                                                    "u NAME ..." nobody knows whether it was done
 SUB:owner                                  STRING  the consumer that reads this partition in order
 SUB:epoch                                  STRING  how often it had a new owner
@@ -59,6 +62,18 @@ GUARDS:breakers                            HASH    breaker -> its state, JSON
 GUARDS:halts                               HASH    scope -> why, by whom and since when, JSON
 GUARDS:control                             STREAM  changes of both (newest 1,000), read by all
 GUARDS:audit                               STREAM  a record each change (newest 100,000)
+
+Checkpoints, and what holds back retention (CHECKPOINTS = {NS:checkpoints}):
+CHECKPOINTS:index                          HASH    checkpoint -> what a list shows of it, JSON
+CHECKPOINTS:bodies                         HASH    checkpoint -> all of it, JSON
+CHECKPOINTS:audit                          STREAM  what was created, restored, pruned, trimmed or
+                                                   given up, and by whom (newest 100,000)
+CHECKPOINTS:busy                           STRING  who takes a checkpoint, restores, or trims: one
+                                                   at a time
+CHECKPOINTS:seen                           HASH    subscription -> when retention last saw a process
+                                                   that reads it, ms
+{NS:replays}:running                       HASH    replay -> {"streams": {TYPE:PART: lowest entry id
+                                                   that it still needs}}, JSON
 
 Counts of rate limiters (LIMITS = {NS:limits}):
 LIMITS:LIMIT                               STRING  Dramatiq's: how much of LIMIT is in use
@@ -99,6 +114,7 @@ from ..events import Lane
 
 __all__ = [
     "LANES",
+    "CheckpointKeys",
     "GuardKeys",
     "Keys",
     "LimitKeys",
@@ -135,6 +151,8 @@ class SourceKeys:
     owner: str
     epoch: str
     token: str
+    #: Empty in records of older releases, which have none.
+    state: str = ""
 
     def fence(self, consumer: str) -> str:
         """Set while `consumer` is declared dead."""
@@ -163,6 +181,7 @@ class LogKeys:
     ids_old: str = field(init=False, compare=False)
     filled: str = field(init=False, compare=False)
     shed: str = field(init=False, compare=False)
+    state: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entries", f"{self.tag}:entries")
@@ -170,6 +189,7 @@ class LogKeys:
         object.__setattr__(self, "ids_old", f"{self.tag}:ids.old")
         object.__setattr__(self, "filled", f"{self.tag}:filled")
         object.__setattr__(self, "shed", f"{self.tag}:shed")
+        object.__setattr__(self, "state", f"{self.tag}:state")
 
     def subscription(self, name: str) -> SourceKeys:
         """The keys of subscription `name` on this stream."""
@@ -192,6 +212,7 @@ class LogKeys:
             owner=f"{sub}:owner",
             epoch=f"{sub}:epoch",
             token=f"{sub}:token",
+            state=f"{self.tag}:state",
         )
 
 
@@ -249,6 +270,7 @@ class QueueKeys:
             owner=f"{sub}:owner",
             epoch=f"{sub}:epoch",
             token=f"{sub}:token",
+            state=f"{self.tag}:state",
         )
 
 
@@ -310,6 +332,35 @@ class GuardKeys:
     @property
     def audit(self) -> str:
         return f"{self.tag}:audit"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointKeys:
+    """Checkpoints, and what holds back retention, in one namespace."""
+
+    tag: str
+    #: Of replays that run: what they still need.
+    running: str
+
+    @property
+    def index(self) -> str:
+        return f"{self.tag}:index"
+
+    @property
+    def bodies(self) -> str:
+        return f"{self.tag}:bodies"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.tag}:audit"
+
+    @property
+    def busy(self) -> str:
+        return f"{self.tag}:busy"
+
+    @property
+    def seen(self) -> str:
+        return f"{self.tag}:seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +459,13 @@ class Keys:
     def guards(self) -> GuardKeys:
         """Keys that tell what is stopped."""
         return GuardKeys(f"{{{self.namespace}:guards}}")
+
+    @property
+    def checkpoints(self) -> CheckpointKeys:
+        """Keys of checkpoints and of retention."""
+        return CheckpointKeys(
+            f"{{{self.namespace}:checkpoints}}", f"{{{self.namespace}:replays}}:running"
+        )
 
     @property
     def limits(self) -> LimitKeys:

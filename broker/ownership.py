@@ -270,8 +270,8 @@ class Ownership:
         keys: dict[bytes, str] = {}
         for one in self._read(link, source, "", ids):
             decoded = with_event(one)
-            if decoded.key is not None:
-                keys[one.entry_id] = decoded.key
+            if decoded.order_key is not None:
+                keys[one.entry_id] = decoded.order_key
         return keys
 
     def _recover(self, link: Link, source: Source, consumer: str, ids: Sequence[bytes]) -> None:

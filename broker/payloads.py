@@ -18,6 +18,7 @@ __all__ = [
     "decode_data",
     "decode_message",
     "event_id",
+    "id_of_data",
     "payload",
     "with_event",
 ]
@@ -46,8 +47,14 @@ def appended_ns(claimed: Claimed) -> int:
 def event_id(claimed: Claimed) -> bytes:
     """16 bytes of the id of a log's event, without a look at the rest of it; empty where that is
     no event, as whoever hands it out will find."""
+    return id_of_data(claimed.fields)
+
+
+def id_of_data(fields: list[bytes]) -> bytes:
+    """16 bytes of the id of the event in an entry of a log; empty where there is none."""
     try:
-        return UUID(from_json(payload(claimed))["id"]).bytes
+        data = fields[1] if fields[0] == b"d" else fields[fields.index(b"d") + 1]
+        return UUID(from_json(data)["id"]).bytes
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return b""  # no event; or its id alone was kept
 

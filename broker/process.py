@@ -175,6 +175,11 @@ class ConsumingProcess:
         False while its heartbeat has no connection."""
         return self._reclaimer.leading
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is read, and all is settled."""
+        return not self._all() and self.committer.unsettled == 0
+
     def outages(self) -> list[tuple[str, Outages]]:
         """Of each connection that is kept open, by what it is for."""
         intakes = [("intake", intake.outages) for intake in self._all().values()]

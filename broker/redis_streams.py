@@ -322,6 +322,14 @@ class RedisStreamsBroker(GuardedBroker):
         process = self._process
         return process is not None and process.pid == os.getpid() and process.leads
 
+    def idle_consumer(self) -> str | None:
+        """The name under which this process has read, if it reads nothing now and has settled all;
+        None if it does read, or never did. It stays listed until `close`. Thread-safe."""
+        process = self._process
+        if process is None or process.pid != os.getpid() or not process.is_idle:
+            return None
+        return process.identity.consumer
+
     def outages(self) -> list[tuple[str, Outages]]:
         """How often this process lost its connections, and found them again.
 

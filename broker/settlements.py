@@ -36,6 +36,7 @@ __all__ = [
     "Park",
     "Problem",
     "Settlement",
+    "StateWrite",
     "Times",
     "settle",
 ]
@@ -131,6 +132,18 @@ class BusinessKey(NamedTuple):
     becomes: str
 
 
+class StateWrite(NamedTuple):
+    """A handler's state, as it is to be from this delivery's end on."""
+
+    #: Field of the state hash: subscription and name.
+    field: str
+    #: With which token it was read; empty: there was none. If another one stands there at the
+    #: settle, nothing of the delivery is committed.
+    read_as: bytes
+    #: A new token, and the bytes; empty: it was only read.
+    value: bytes
+
+
 class Times(NamedTuple):
     """When things happened to a delivery, ns, wall clock; 0 = did not happen, or not known."""
 
@@ -160,6 +173,7 @@ class Settlement:
       times: For the audit.
       happened_ns: When the event happened, ns, by its own clock; 0 for messages.
       key: What becomes of its business key, if it has one.
+      states: What the handler knew and changed of its state.
     """
 
     source: Source
@@ -174,6 +188,7 @@ class Settlement:
     times: Times = NO_TIMES
     happened_ns: int = 0
     key: BusinessKey | None = None
+    states: Sequence[StateWrite] = ()
 
     @property
     def held(self) -> Held:
@@ -231,6 +246,9 @@ def _special(one: Settlement, targets: _Targets) -> list[Any]:
     args.append(len(one.messages))
     for queued in one.messages:
         args += (targets.queue(queued.target), queued.delay_ms, queued.member, queued.message)
+    args.append(len(one.states))
+    for state in one.states:
+        args += state
     if isinstance(one.action, Park):
         args += (one.action.delay_ms, one.action.options)
     elif isinstance(one.action, DeadLetter):
@@ -255,7 +273,7 @@ def _group(
     for one in members:
         action = one.action
         plain_end = isinstance(action, Ended) and not one.emits and not one.messages
-        if plain_end and one.key is None:
+        if plain_end and one.key is None and not one.states:
             plain.append(one.entry_id)
             events.append(one.event_id)
         else:
@@ -303,7 +321,7 @@ def settle(
     for (source, consumer), members in groups.items():
         k = source.keys
         keys += (k.entries, k.parked, k.options, k.done, k.done_old, k.dead, k.audit, k.wake)
-        keys += (k.suspects, k.fence(consumer), k.keys, k.keys_old, k.owner)
+        keys += (k.suspects, k.fence(consumer), k.keys, k.keys_old, k.owner, k.state)
         record = audit.record(source.audit, consumer, number, members)
         body += _group(source, consumer, members, targets, record, window_ms)
     keys += targets.keys()

@@ -37,6 +37,7 @@ class Source:
       audit: How much its audit records tell.
       lane: 0 high, 1 normal, 2 low: which of the entries that a process holds is run first.
       ordered: Whether one consumer at a time owns it, and runs the events of a key one by one.
+      in_line: Whether all events of it run one by one, whatever their keys.
       done_ms: How long done marks are kept at least; 0: for ever; None: the broker's window.
       priority: Where many deliveries wait to be settled, lower ones go first.
     """
@@ -49,6 +50,7 @@ class Source:
     audit: AuditLevel
     lane: int = 1
     ordered: bool = False
+    in_line: bool = False
     done_ms: int | None = None
     priority: int = 0
 

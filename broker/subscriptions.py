@@ -27,6 +27,7 @@ class Subscription:
       event_classes: What it handles.
       start: Where it begins if it is new.
       ordered: One process at a time owns a partition, and the events of a key run one by one.
+      in_line: All events of a partition run one by one, whatever their keys; with `ordered` only.
       conflate: A slow handler skips to the newest event of each key; implies ownership.
       batch: Events that the handler gets at a time, at most; None: it gets one, not a list.
       linger_ms: How long an event may wait for others of its batch.
@@ -43,6 +44,7 @@ class Subscription:
     event_classes: Sequence[type[Event]]
     start: Start
     ordered: bool = False
+    in_line: bool = False
     conflate: bool = False
     batch: int | None = None
     linger_ms: int = 0
@@ -82,6 +84,7 @@ class Subscription:
                 audit=audit.get(cls.event_type, default),
                 lane=1 if isinstance(cls.log, Partitioned) else LANES.index(Lane(part)),
                 ordered=self.is_owned,
+                in_line=self.in_line,
                 done_ms=self.done_ms,
                 priority=self.priority,
             )

@@ -35,6 +35,8 @@ COMMANDS = {
     "resume": LazyCommand("halt", "End a halt."),
     "halts": LazyCommand("halt", "Show what is halted."),
     "breaker": LazyCommand("breaker", "Look at circuit breakers, set them by hand."),
+    "checkpoint": LazyCommand("checkpoint", "Take checkpoints, look at them, go back to one."),
+    "retention": LazyCommand("retention", "Trim logs now, or see what holds them."),
     "config": LazyCommand("config", "Show and check the settings."),
 }
 

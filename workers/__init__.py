@@ -13,6 +13,7 @@ from .command_line import set_broker_for_command_line
 from .defaults import default_broker
 from .emitting import emit
 from .fencing import fencing_token
+from .handler_state import HandlerState, checkpointed
 from .idempotency import Idempotency
 from .limits import Limits
 from .loader import load_handlers
@@ -24,12 +25,14 @@ from .tracing import Tracing
 __all__ = [
     "Breaker",
     "CircuitBreaker",
+    "HandlerState",
     "Idempotency",
     "LatencyMetrics",
     "Limits",
     "Tracing",
     "apublish",
     "apublish_many",
+    "checkpointed",
     "default_broker",
     "emit",
     "fencing_token",

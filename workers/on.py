@@ -24,6 +24,7 @@ from .declaring import check_classes, check_function, check_subscription
 from .defaults import default_broker
 from .event_loop import EventLoop
 from .guarding import add_guards
+from .handler_state import HandlerState, check_state
 from .idempotency import Idempotency
 from .idempotency_options import (
     DEFAULT_TTL,
@@ -35,6 +36,7 @@ from .idempotency_options import (
 )
 from .replaying import add_replay_rules, default_on_replay
 from .running import runner
+from .states import need_states
 
 __all__ = ["on"]
 
@@ -78,6 +80,7 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
+    state: HandlerState | None = ...,
     batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
@@ -99,6 +102,7 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
+    state: HandlerState | None = ...,
     batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
@@ -117,6 +121,7 @@ def on(
     priority: int = ...,
     start: Start = ...,
     ordered: bool = ...,
+    state: HandlerState | None = ...,
     batch: None = ...,
     conflate: bool = ...,
     valid_for_ms: int | None = ...,
@@ -134,6 +139,7 @@ def on(
     priority: int = 0,
     start: Start = "new",
     ordered: bool = False,
+    state: HandlerState | None = None,
     batch: int | None = None,
     linger_ms: int = 0,
     conflate: bool = False,
@@ -164,6 +170,8 @@ def on(
       ordered: The events of a key run one by one, in the order of the log, through crashes and
         retries: while one waits for its retry, later ones of its key wait, too. A partition is read
         by one process at a time; more partitions, more processes. Needs partitioned types.
+      state: The handler's state, which commits with the end of each event; see `checkpointed`.
+        Needs `ordered=True`; all events of a partition run one by one then, whatever their keys.
       batch: The handler gets a list of at most so many events; see `BatchFailed`.
       linger_ms: How long an event may wait for others of its batch.
       conflate: Where the handler is slower than the events come, it skips to the newest of each
@@ -204,6 +212,7 @@ def on(
             event_classes,
             start,
             ordered=ordered,
+            in_line=state is not None,
             batch=batch,
             linger_ms=linger_ms,
             conflate=conflate,
@@ -217,6 +226,8 @@ def on(
             else on_replay,
         )
         check_subscription(subscription)
+        if state is not None:
+            check_state(subscription, state)
         check_function(function, subscription)
         if idempotency:
             _need_idempotency(chosen)
@@ -235,6 +246,8 @@ def on(
         check_options(subscription.name, options, is_event=True)
         add_replay_rules(chosen)
         chosen.declare_subscription(subscription)
+        if state is not None:
+            need_states(chosen).declare(subscription.name, state)
         declare_actor = dramatiq.actor(
             actor_name=subscription.name,
             queue_name=subscription.name,

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Reserves business keys for deliveries whose handlers are about to run. What stands at a key:
---   d               it is done
+--   d               it is done; in a log "d ENTRY", by that entry
 --   r ENTRY RUN     reserved by that run of that entry (in a work queue ENTRY is ID.LANE); behind RUN
 --                   stands ? or ! if the outcome was uncertain or requeued, for a repeated call
 --   u NAME ...      nobody knows whether it was done; the dead letters that say so (entry ids, or in
@@ -58,7 +58,7 @@ local function reserve(key, entry, run, name, takes)
     window_store(keys, {key, me .. run}, window_ms)
     return {'new', 0, ''}
   end
-  if stood == 'd' then return {'done', 0, stood} end
+  if string.sub(stood, 1, 1) == 'd' then return {'done', 0, stood} end
   if stood == me .. run then return {'new', 0, stood} end
   -- The call is repeated: its reply was lost.
   if stood == me .. run .. '?' then return {'uncertain', 0, stood} end

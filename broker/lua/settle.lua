@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Ends a batch of deliveries of one consumer: the only script that commits.
 -- KEYS  1 batch STRING
---       a group each 13: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
+--       a group each 14: entries STREAM, parked ZSET, options HASH, done HASH, done.old HASH,
 --         dead STREAM, audit STREAM, wake STREAM, suspects ZSET, fence STRING, keys HASH,
---         keys.old HASH, owner STRING
+--         keys.old HASH, owner STRING, state HASH
 --       then a log target each 3: entries STREAM, ids HASH, ids.old HASH
 --       then a queue target each 5: entries STREAM, delayed ZSET, delayed.messages HASH, wake STREAM,
 --         cancelled ZSET
@@ -21,6 +21,8 @@
 --             known from now on; see reserve.lua
 --           number e of emits, each: log target, event id, event
 --           number q of messages, each: queue target, delay ms or -1, member, message
+--           number w of states, each: field, the token with which it was read ('' if there was none),
+--             and the token and bytes that it has from now on, or '' to leave it as it is
 --           and by kind: E (done, or retried by message)  nothing more
 --                        P (parked)         delay ms, options ('' keeps what is stored)
 --                        B (handed back)    nothing more
@@ -29,11 +31,12 @@
 -- error (a key of it holds something else: none of its entries was settled), or a list of {entry id, text} of what was not settled as asked: text 'GONE' (it was not pending
 -- any more; nothing is wrong with the others), 'DUPLICATE' (a done mark was there, or its business
 -- key was done: settled, its emits not repeated), 'CANCELLED' (settled; a message that should have followed was cancelled, its
--- retry for example), or an error (not settled, still pending).
+-- retry for example), 'STATE' (a state has not the token with which it was read: what the handler did
+-- with it is void; not settled, still pending), or an error (not settled, still pending).
 -- A consumer that is fenced for one of the groups is fenced for all: what belongs together (a handler's
 -- batch of events of several streams) is committed as a whole or not at all.
 -- A batch number that was done before returns its stored outcome and does nothing: its reply was
--- lost. Effects of a group, in order: 1 emits and messages  2 dead letters, business keys  3 done
+-- lost. Effects of a group, in order: 1 emits, messages and states  2 dead letters, business keys  3 done
 -- marks  4 XACK (XDEL)  5 parking  6 audit record. An emit that fails leaves its entry pending.
 --@include _time.lua
 --@include _order.lua
@@ -50,7 +53,7 @@ end
 
 local now_us, now_ms = server_time()
 local n_groups, n_logs, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local logs_at = 1 + 13 * n_groups
+local logs_at = 1 + 14 * n_groups
 local queues_at = logs_at + 3 * n_logs
 local a = 5
 local fenced = 0
@@ -124,7 +127,7 @@ end
 
 local dead_consumers = {}
 for g = 1, n_groups do
-  local fence = KEYS[1 + 13 * (g - 1) + 10]
+  local fence = KEYS[1 + 14 * (g - 1) + 10]
   if redis.call('EXISTS', fence) == 1 then
     dead_consumers[string.match(fence, ':fence:(.*)$')] = true
   end
@@ -138,11 +141,12 @@ local function in_parts(list, action)
 end
 
 for g = 1, n_groups do
-  local at = 1 + 13 * (g - 1)
+  local at = 1 + 14 * (g - 1)
   local entries, parked, options = KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]
   local done, done_old, dead = KEYS[at + 4], KEYS[at + 5], KEYS[at + 6]
   local audit, wake_key, suspects = KEYS[at + 7], KEYS[at + 8], KEYS[at + 9]
   local keys, keys_old, owner = KEYS[at + 11], KEYS[at + 12], KEYS[at + 13]
+  local state = KEYS[at + 14]
   local group, consumer, delete, mark = take(), take(), take() == '1', take() == '1'
   local mark_ms, ordered = tonumber(take()), take() == '1'
   local record = take()
@@ -152,6 +156,7 @@ for g = 1, n_groups do
     or misplaced(options, 'hash') or misplaced(done, 'hash') or misplaced(done_old, 'hash')
     or misplaced(dead, 'stream') or misplaced(audit, 'stream') or misplaced(wake_key, 'stream')
     or misplaced(suspects, 'zset') or misplaced(keys, 'hash') or misplaced(keys_old, 'hash')
+    or misplaced(state, 'hash')
   -- Nothing of this group is done, but its arguments are read to get to the next group's.
   local idle = is_fenced or refused
   if mark and not idle then window_rotate(done, done_old, mark_ms) end
@@ -184,13 +189,14 @@ for g = 1, n_groups do
     if mark and not idle and kind ~= 'B' and event_id ~= '' then
       duplicate = window_lookup(done, done_old, {event_id})[1] and true or false
     end
-    local stood -- what is known of its business key
+    local stood, is_done -- what is known of its business key
     if key and not idle then
       window_rotate(keys, keys_old, key_ms)
       stood = window_lookup(keys, keys_old, {key})[1]
-      if kind == 'E' and stood == 'd' then duplicate = true end
+      is_done = stood and string.sub(stood, 1, 1) == 'd'
+      if kind == 'E' and is_done then duplicate = true end
     end
-    local emits, messages = {}, {}
+    local emits, messages, states = {}, {}, {}
     for i = 1, tonumber(take()) do
       emits[i] = {tonumber(take()), take(), take()}
       failure = failure or misplaced_log(emits[i][1])
@@ -198,6 +204,13 @@ for g = 1, n_groups do
     for i = 1, tonumber(take()) do
       messages[i] = {tonumber(take()), tonumber(take()), take(), take()}
       failure = failure or misplaced_queue(messages[i][1])
+    end
+    for i = 1, tonumber(take()) do
+      states[i] = {take(), take(), take()}
+      if not idle and not failure then
+        local is = redis.call('HGET', state, states[i][1])
+        if string.sub(is or '', 1, 8) ~= states[i][2] then failure = 'STATE' end
+      end
     end
     -- What cannot be recognised when it is done twice is done only for the entry's owner. (Emits
     -- are known by their ids, done marks by the event's.)
@@ -211,6 +224,9 @@ for g = 1, n_groups do
         if not add_message(one[1], one[2], one[3], one[4]) then
           problems[#problems + 1] = {entry_id, 'CANCELLED'}
         end
+      end
+      for _, one in ipairs(states) do
+        if one[3] ~= '' then redis.call('HSET', state, one[1], one[3]) end
       end
     end
     if duplicate then
@@ -235,10 +251,11 @@ for g = 1, n_groups do
     if failure then
       problems[#problems + 1] = {entry_id, failure}
       failed[entry_id] = true
-    elseif key and not idle and stood ~= 'd' then
+    elseif key and not idle and not is_done then
       if key_is == 'd' then
         -- Parked, because it could not be committed: it stays reserved, and so nobody knows.
-        if kind == 'E' then window_store(keys, {key, 'd'}, key_ms) end
+        -- Of an event it is known whose it is: a subscription may be rewound.
+        if kind == 'E' then window_store(keys, {key, mark and 'd ' .. entry_id or 'd'}, key_ms) end
       elseif key_is == 'u' then
         -- What stays pending keeps its reservation, and so finds out at its next delivery.
         if kind == 'E' or kind == 'D' then

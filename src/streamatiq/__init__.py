@@ -75,6 +75,13 @@ if TYPE_CHECKING:
         read_schedule_file,
         register_kind,
     )
+    from .scheduler.checkpoints import (
+        Checkpoint,
+        CheckpointInfo,
+        Checkpoints,
+        PrunePolicy,
+        Restored,
+    )
     from .scheduler.replay import (
         EventMonitor,
         Replay,
@@ -83,16 +90,20 @@ if TYPE_CHECKING:
         replay,
         resume_replay,
     )
+    from .scheduler.retention import Retention
+    from .scheduler.retention_report import RetentionReport
     from .settings import Settings
     from .workers import (
         Breaker,
         CircuitBreaker,
+        HandlerState,
         Idempotency,
         LatencyMetrics,
         Limits,
         Tracing,
         apublish,
         apublish_many,
+        checkpointed,
         default_broker,
         emit,
         fencing_token,
@@ -112,6 +123,9 @@ __all__ = [
     "BookDeltas",
     "Breaker",
     "BreakerState",
+    "Checkpoint",
+    "CheckpointInfo",
+    "Checkpoints",
     "CircuitBreaker",
     "DeadLetterEntry",
     "Direction",
@@ -125,6 +139,7 @@ __all__ = [
     "GuardChange",
     "Halt",
     "HaltOutcome",
+    "HandlerState",
     "Idempotency",
     "JobKind",
     "Lane",
@@ -141,12 +156,16 @@ __all__ = [
     "OrderStatus",
     "OrderType",
     "Partitioned",
+    "PrunePolicy",
     "Quote",
     "Receipt",
     "RedisStreamsBroker",
     "Replay",
     "ReplayReport",
     "Replayed",
+    "Restored",
+    "Retention",
+    "RetentionReport",
     "RunContext",
     "Schedule",
     "SchedulerProcess",
@@ -163,6 +182,7 @@ __all__ = [
     "Trade",
     "apublish",
     "apublish_many",
+    "checkpointed",
     "decode",
     "default_broker",
     "emit",
@@ -196,6 +216,9 @@ _HOMES = (
     ".workers",
     ".scheduler",
     ".scheduler.replay",
+    ".scheduler.checkpoints",
+    ".scheduler.retention",
+    ".scheduler.retention_report",
 )
 
 

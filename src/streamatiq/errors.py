@@ -26,6 +26,12 @@
     │   ├── InvalidLane                a message asks for a priority that is no lane
     │   ├── LogMismatch                a log exists with another layout than its event class declares
     │   ├── DeadLetterNotFound         a dead letter that is asked for by its id is not there
+    │   ├── CheckpointError
+    │   │   ├── CheckpointNotFound     there is no checkpoint of this id
+    │   │   ├── CheckpointDamaged      a checkpoint is not what was stored, or of a later release
+    │   │   ├── CheckpointUnusable     a log does not hold any more what a checkpoint needs
+    │   │   ├── RestoreRefused         a restore asks for what cannot be, or workers still run
+    │   │   └── CheckpointsBusy        another process takes or restores one, or trims, right now
     │   ├── LeadershipLost             another scheduler process leads: nothing more is written
     │   └── NotAStreamatiqBroker       the global Dramatiq broker is of another kind
     ├── EmbeddedServerError            our own server could not be started, or is not installed
@@ -33,6 +39,7 @@
     │   ├── HandlerDefinitionError     @on was used wrongly
     │   ├── BatchFailed                raised by handlers: some events of a batch have failed
     │   ├── FencedError                the delivery was taken from this run, which must not go on
+    │   ├── StateTooLarge              a handler's state would have more bytes than it may
     │   ├── UncertainOutcome           nobody knows whether the work of a business key was done
     │   └── HandlerModuleError         a module of handlers cannot be found or imported
     ├── SchedulerError
@@ -67,6 +74,11 @@ __all__ = [
     "BatchFailed",
     "BrokerConnectionError",
     "BrokerError",
+    "CheckpointDamaged",
+    "CheckpointError",
+    "CheckpointNotFound",
+    "CheckpointUnusable",
+    "CheckpointsBusy",
     "CommandFailed",
     "ConfigurationError",
     "DeadLetterNotFound",
@@ -100,10 +112,12 @@ __all__ = [
     "ReplayNotRunning",
     "ReplayRangeTrimmed",
     "ReplayTaken",
+    "RestoreRefused",
     "ScheduleConflict",
     "ScheduleNotFound",
     "SchedulerError",
     "SchemaVersionError",
+    "StateTooLarge",
     "StreamatiqError",
     "UncertainOutcome",
     "UnknownEventType",
@@ -339,6 +353,42 @@ class LeadershipLost(BrokerError):
     code = "leadership_lost"
 
 
+class CheckpointError(BrokerError):
+    """Base of errors about checkpoints."""
+
+    code = "checkpoint"
+
+
+class CheckpointNotFound(CheckpointError, LookupError):
+    """There is no checkpoint of this id."""
+
+    code = "checkpoint_not_found"
+
+
+class CheckpointDamaged(CheckpointError):
+    """A stored checkpoint is not what was written, or was written by a later release."""
+
+    code = "checkpoint_damaged"
+
+
+class CheckpointUnusable(CheckpointError):
+    """A log does not hold any more what a checkpoint needs: it was trimmed, deleted or made anew."""
+
+    code = "checkpoint_unusable"
+
+
+class RestoreRefused(CheckpointError):
+    """A restore asks for what cannot be done now; nothing was changed."""
+
+    code = "restore_refused"
+
+
+class CheckpointsBusy(CheckpointError):
+    """Another process takes a checkpoint, restores one, or trims, right now."""
+
+    code = "checkpoints_busy"
+
+
 class NotAStreamatiqBroker(BrokerError):
     """The global Dramatiq broker is not a RedisStreamsBroker."""
 
@@ -408,6 +458,12 @@ class FencedError(HandlerError):
     """
 
     code = "fenced"
+
+
+class StateTooLarge(HandlerError, ValueError):
+    """A handler's state would have more bytes than its `size_limit`."""
+
+    code = "state_too_large"
 
 
 class UncertainOutcome(HandlerError):

@@ -45,10 +45,12 @@ __all__ = [
     "DEFAULT_FILE",
     "AuditLevel",
     "AuditSettings",
+    "CheckpointSettings",
     "CircuitBreakerSettings",
     "EventBusSettings",
     "ProcessorSettings",
     "RedisSettings",
+    "RetentionSettings",
     "SchedulerSettings",
     "Settings",
     "WorkersSettings",
@@ -70,7 +72,8 @@ class RedisSettings(_Section):
       url: redis://, rediss://, unix://, or embedded://PATH, which starts our own server.
       max_retries: Reconnect attempts of one call before it fails. Workers go on for ever.
       retry_delay: First pause between them, seconds; doubles, with jitter.
-      stream_max_length: Entries that retention aims to keep in a log. Not yet acted upon.
+      stream_max_length: Entries that retention aims to keep in each stream (partition or lane) of
+        a log. `streamatiq retention run` acts upon it, nothing does by itself yet.
     """
 
     url: ServerUrl = "redis://localhost:6379"
@@ -167,6 +170,32 @@ class SchedulerSettings(_Section):
     stop_timeout: Seconds = 8.0
 
 
+class CheckpointSettings(_Section):
+    """Which checkpoints stay when the scheduler takes a new one. Each keeps in the logs what it
+    needs; the newest good one always stays.
+
+    Attributes:
+      keep_last: The newest ones.
+      keep_hourly: Of so many hours that have any, the newest of each.
+      keep_daily: The same of days, UTC.
+    """
+
+    keep_last: Count = Field(10, ge=1, le=10_000)
+    keep_hourly: Count = Field(0, ge=0, le=10_000)
+    keep_daily: Count = Field(0, ge=0, le=10_000)
+
+
+class RetentionSettings(_Section):
+    """What is taken out of logs.
+
+    Attributes:
+      abandoned_after: Seconds for which nobody has read a subscription, after which it is given up
+        and holds nothing back any more; None: never.
+    """
+
+    abandoned_after: Lifetime = None
+
+
 class AuditSettings(_Section):
     """How much of each settled batch is recorded.
 
@@ -188,7 +217,8 @@ class Settings(BaseSettings):
 
     Attributes:
       namespace: First part of every key on the server; keeps installations apart.
-      redis, event_bus, processor, workers, scheduler, audit: See the classes of these sections.
+      redis, event_bus, processor, workers, scheduler, checkpoints, retention, audit: See the
+        classes of these sections.
 
     Raises:
       InvalidSettings: An argument is unknown or bad.
@@ -202,6 +232,8 @@ class Settings(BaseSettings):
     processor: ProcessorSettings = ProcessorSettings()
     workers: WorkersSettings = WorkersSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
 
     _reading: ClassVar[ContextVar[tuple[Layer, ...]]] = ContextVar("reading", default=())

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 import redis
 
 from streamatiq import Event, Partitioned
-from streamatiq.broker import Scope, dead_letter_scripts, guard_scripts, ownership_scripts, scripts
+from streamatiq.broker import (
+    Scope,
+    checkpoint_scripts,
+    dead_letter_scripts,
+    guard_scripts,
+    ownership_scripts,
+    retention_scripts,
+    scripts,
+)
 from streamatiq.broker.calls import Call
 from streamatiq.broker.connections import Link
 from streamatiq.broker.dead_letter_entry import letter_from
@@ -29,6 +37,7 @@ from streamatiq.broker.settlements import (
     Enqueue,
     Park,
     Settlement,
+    StateWrite,
     settle,
 )
 from streamatiq.broker.sources import AuditLevel, Source
@@ -59,6 +68,8 @@ class Item(NamedTuple):
       emits: Numbers of the events that are emitted.
       delays: A message each, with this delay, ms.
       becomes: What becomes of the business key `a`: d, f, u; or empty for none.
+      state: What becomes of the handler's state: `w` written, `r` read, `x` written by one who had
+        read another; or empty for none.
     """
 
     pick: int
@@ -66,6 +77,7 @@ class Item(NamedTuple):
     emits: tuple[int, ...] = ()
     delays: tuple[int, ...] = ()
     becomes: str = ""
+    state: str = ""
 
 
 class Given(NamedTuple):
@@ -352,6 +364,66 @@ class Player:
     def layout(self, declared: str) -> Any:
         return self._run(scripts.layout(self.keys.layout("alike.cause"), declared))
 
+    # -- checkpoints and retention -------------------------------------------------------------
+
+    def cut(self, of_one: int, in_all: int) -> Any:
+        logs = [self.keys.log("alike.cause", str(part)) for part in range(3)]
+        return self._run(checkpoint_scripts.positions(logs, of_one=of_one, in_all=in_all))
+
+    def rewind(self, name: str, pick: int, picks: Sequence[int], dead: Sequence[str]) -> Any:
+        if not self._given:
+            return None
+        given = [one for one in self._given if one.source is self._given[0].source]
+        ids = sorted({given[n % len(given)].entry_id.decode() for n in picks})
+        at = given[pick % len(given)].entry_id.decode()
+        return self._run(
+            checkpoint_scripts.rewind(
+                self.keys.log("alike.cause", given[0].source.name[-1]).subscription(name),
+                name,
+                by="me",
+                checkpoint="c",
+                is_new=name != GROUP,
+                last=max(at, *ids) if ids else at,
+                read=None,
+                pending=ids,
+                states={"n": b"01234567bytes"},
+                dead=dead,
+            )
+        )
+
+    def unmark(self, number: int) -> Any:
+        keys = self._logs[0].keys
+        return self._run(checkpoint_scripts.unmark([keys.done, keys.done_old], [_event_id(number)]))
+
+    def retain(self, aim: int, floor: str, trim: bool) -> Any:
+        log = self.keys.log("alike.cause", "0")
+        return self._run(retention_scripts.retain(log, aim=aim, floor=floor, page=2, trim=trim))
+
+    def abandon(self) -> Any:
+        keys = self._logs[0].keys
+        return self._run(retention_scripts.abandon(keys, GROUP, by="me", why="w"))
+
+    def busy(self, token: str, for_ms: int) -> Any:
+        return self._run(
+            checkpoint_scripts.exclusive(self.keys.checkpoints, token, f"who {token}", for_ms)
+        )
+
+    def store(self, name: str) -> Any:
+        keys = self.keys.checkpoints
+        return self._run(checkpoint_scripts.store(keys, name, b"{}", b"{}", b"{}"))
+
+    def prune(self, stays: str, names: Sequence[str]) -> Any:
+        return self._run(checkpoint_scripts.prune(self.keys.checkpoints, stays, b"{}", names))
+
+    def note(self) -> Any:
+        return self._run(checkpoint_scripts.note(self.keys.checkpoints, b"{}"))
+
+    def seen(self, read: Sequence[str], others: Sequence[str]) -> Any:
+        return self._run(retention_scripts.seen(self.keys.checkpoints, read, others))
+
+    def pin(self, name: str, needs: bytes) -> Any:
+        return self._run(retention_scripts.pin(self.keys.checkpoints, name, needs))
+
     # -- what is left --------------------------------------------------------------------------
 
     def held(self) -> list[Any]:
@@ -423,7 +495,17 @@ class Player:
             ],
             has_options=item.action in ("done", "dead"),
             key=BusinessKey("a", 0, "run1", _name(given), item.becomes) if item.becomes else None,
+            states=self._states(given.source, item.state) if given.source.is_log else (),
         )
+
+    def _states(self, source: Source, state: str) -> tuple[StateWrite, ...]:
+        if not state:
+            return ()
+        field = f"{GROUP} n"
+        known = self._send("HGET", source.keys.state, field) or b""
+        token = b"%08d" % (self._batch + 1)
+        read_as = b"otherone" if state == "x" else known[:8]
+        return (StateWrite(field, read_as, b"" if state == "r" else token + b"bytes"),)
 
     @staticmethod
     def _action(name: str, given: Given) -> Action:

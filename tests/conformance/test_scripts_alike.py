@@ -29,6 +29,7 @@ ITEM = st.builds(
     st.lists(st.integers(0, 5), max_size=2).map(tuple),
     st.lists(DELAY_MS, max_size=2).map(tuple),
     st.sampled_from(["", "", "", "d", "f", "u"]),
+    st.sampled_from(["", "", "", "w", "w", "r", "x"]),
 )
 
 
@@ -152,6 +153,52 @@ def test_a_work_queue(both: Both, steps: list[Any]) -> None:
     )
 )
 def test_members_and_layouts(both: Both, steps: list[Any]) -> None:
+    _compare(both, [], steps)
+
+
+PLACES = st.lists(st.integers(0, 5), max_size=3)
+NAMES = st.lists(st.sampled_from("abc"), max_size=3, unique=True)
+
+
+@pytest.mark.timeout(60)
+@EXAMPLES
+@given(
+    st.lists(
+        st.one_of(
+            _step("publish", st.integers(0, 1), NUMBERS, st.just(0), st.just(False)),
+            _step("fetch", st.just(True), CONSUMER, ROOM, st.just(False)),
+            _step("settle", st.lists(ITEM, min_size=1, max_size=3), st.just(False)),
+            _step("cut", st.integers(0, 3), st.integers(0, 5)),
+            _step("rewind", st.sampled_from(["alike", "alike", "new"]), st.integers(0, 5), PLACES,
+                  st.lists(CONSUMER, max_size=3, unique=True)),
+            _step("unmark", st.integers(0, 9)),
+            _step("retain", st.integers(1, 4), st.sampled_from(["", "1-1"]), st.booleans()),
+            _step("abandon"),
+        ),
+        min_size=5,
+        max_size=30,
+    )
+)  # fmt: skip
+def test_positions_rewinds_and_trims(both: Both, steps: list[Any]) -> None:
+    begin = [("ensure", True, "0"), ("publish", 0, [1, 2, 3], 0, False)]
+    _compare(both, [*begin, ("fetch", True, "h:1:a", 2, False)], steps)
+
+
+@EXAMPLES
+@given(
+    st.lists(
+        st.one_of(
+            _step("busy", st.sampled_from(["aaaa", "bbbb"]), st.sampled_from([0, HOUR_MS])),
+            _step("store", st.sampled_from("abc")),
+            _step("prune", st.sampled_from("abc"), NAMES),
+            _step("note"),
+            _step("seen", NAMES, st.lists(st.sampled_from("xyz"), max_size=2, unique=True)),
+            _step("pin", st.sampled_from("ab"), st.sampled_from([b"", b"{}"])),
+        ),
+        max_size=15,
+    )
+)
+def test_checkpoints_and_pins(both: Both, steps: list[Any]) -> None:
     _compare(both, [], steps)
 
 

@@ -246,7 +246,7 @@ def test_config_show_tells_values_and_origins(
 def test_config_check_lists_every_problem(run: Callable[..., Outcome]) -> None:
     assert run("config", "check")[:2] == (
         0,
-        "Settings are right: 0 of 26 are set, the others are defaults.\n",
+        "Settings are right: 0 of 30 are set, the others are defaults.\n",
     )
     Path("mine.yaml").write_text("a: 1\nb: 2\n")
     code, out, err = run("--config", "mine.yaml", "config", "check")

@@ -19,10 +19,11 @@ from streamatiq.errors import UncertainOutcome
 
 
 def keys_of(bench: Bench, client: redis.Redis, name: str) -> dict[bytes, bytes]:
-    """What stands at the business keys of a subscription to notes."""
+    """What stands at the business keys of a subscription to notes; of those that are done, not by
+    which entry."""
     keys = bench.keys.log("test.note", "0").subscription(name)
     young: Any = client.hgetall(keys.keys)
-    return dict(young)
+    return {key: b"d" if what.startswith(b"d ") else what for key, what in young.items()}
 
 
 def set_key(bench: Bench, client: redis.Redis, name: str, key: str, value: str) -> None:

@@ -11,8 +11,9 @@ import redis
 from tests.integration.logs.harness import Bench, Echo, Note, note
 from tests.support import wait_until
 
-from streamatiq import Lane, fencing_token
+from streamatiq import Checkpoints, Lane, Retention, checkpointed, fencing_token
 from streamatiq.broker import keys as module
+from streamatiq.scheduler.retention_pins import pin
 
 #: Where a line of the table stands: the pattern of its keys.
 _PREFIXES = {
@@ -22,11 +23,14 @@ _PREFIXES = {
     ("SUB", "queue"): r"\{NS:q:[^}]*\}:lane:(?:high|normal|low)",
     ("MEMBERS", ""): r"\{NS:members\}",
     ("GUARDS", ""): r"\{NS:guards\}",
+    ("CHECKPOINTS", ""): r"\{NS:checkpoints\}",
+    ("{NS:replays}", ""): r"\{NS:replays\}",
     ("LIMITS", ""): r"\{NS:limits\}",
     ("NS", ""): "NS",
 }
 _LINE = re.compile(
-    r"^(?P<names>(?:TAG|SUB|MEMBERS|GUARDS|LIMITS|NS):\S+?(?:, (?:TAG|SUB):\S+)*)\s+"
+    r"^(?P<names>(?:TAG|SUB|MEMBERS|GUARDS|CHECKPOINTS|\{NS:replays\}|LIMITS|NS):\S+?"
+    r"(?:, (?:TAG|SUB):\S+)*)\s+"
     r"(?:\((?P<where>[^)]*)\)\s+)?"
     r"(?P<type>STREAM|ZSET|HASH|STRING)\s",
     re.MULTILINE,
@@ -37,8 +41,8 @@ _WORDS = {
     "SLOT": r"[0-9a-f]+",
     "TOKEN": r"[0-9a-f]+",
     "TYPE": r"[\w.]+",
+    "NAME": r"[\w.]+",
     "LIMIT": r".+",
-    "NAME": r"\S+",
 }
 
 
@@ -49,7 +53,8 @@ def _documented(namespace: str) -> dict[str, tuple[str, str]]:
     for line in _LINE.finditer(module.__doc__):
         where = line["where"] or ""
         for name in line["names"].split(", "):
-            start, _, rest = name.partition(":")
+            braced = name.startswith("{")
+            start, _, rest = name.rpartition(":") if braced else name.partition(":")
             for word, pattern in _WORDS.items():
                 rest = rest.replace(word, pattern)
             places = [start, where] if where in ("log", "queue") else [start, None]
@@ -89,6 +94,12 @@ def test_every_key_is_documented_with_its_type(
     def keyed(event: Note) -> None:
         fencing_token()
 
+    state = checkpointed("n")
+
+    @bench.on(Note, name="lined", ordered=True, state=state)
+    def lined(event: Note) -> None:
+        state.set(b"x")
+
     @dramatiq.actor(broker=bench.broker, idempotency_key=lambda what: what)
     def keyed_too(what: str) -> None:
         fencing_token()
@@ -100,7 +111,7 @@ def test_every_key_is_documented_with_its_type(
     plain.send("fails")
     plain.send_with_options(args=("later",), delay=3_600_000)
     wait_until(lambda: len(runs) >= 7, what=lambda: f"all runs, had {runs}")
-    bench.settled("typed", "keyed", "typed_in_order")
+    bench.settled("typed", "keyed", "typed_in_order", "lined")
     bench.broker.fence("typed", "h:1:gone")
     # A consumer that has died twice with an entry leaves it a suspect; windows that were rotated.
     keys: Any = bench.keys.log("test.note", "0").subscription("typed")
@@ -120,6 +131,11 @@ def test_every_key_is_documented_with_its_type(
     bench.broker.open_breaker("unknown", reason="x")
     bench.broker.rate_limiter_backend().add("some:limit", 1, 60_000)
     client.hset(keys.options, "1-2", "{}")
+    # A checkpoint, retention, a replay that runs, and a turn that somebody has.
+    Checkpoints(bench.broker).create("x")
+    Retention(bench.broker).run()
+    pin(bench.broker, "7", {"test.note:0": "1-1"})
+    client.set(bench.keys.checkpoints.busy, "x")
 
     documented = _documented(bench.namespace)
     assert len(documented) >= 25

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import closing
 from typing import Any
 
 import pytest
+import redis
 from tests.integration.logs.harness import Bench, Note, Spread, note
 from tests.integration.logs.ordering import Ledger, OpenBench, spread
 from tests.support import wait_until
+
+from streamatiq.broker.connections import Link
+from streamatiq.broker.identity import Identity
+from streamatiq.broker.reclaimer import Reclaimer
 
 
 def test_events_of_a_key_run_one_by_one_and_in_order(bench: Bench) -> None:
@@ -155,3 +161,19 @@ def test_order_costs_little(open_bench: OpenBench, request: pytest.FixtureReques
         )
     )
     assert ordered_cpu < 3 * unordered_cpu
+
+
+def test_claimants_are_woken_once_a_dead_one_is_off_the_list(
+    bench: Bench, client: redis.Redis
+) -> None:
+    """Woken by what it held alone, they could look before, and leave it its share for a minute."""
+    members, dead = bench.keys.members, "host:1:dead"
+    client.hset(members.alive, dead, "1 - 0 ")
+    client.hset(members.reads(dead), "shared", "[]")
+    client.hset(members.claimants("shared"), dead, "1")
+    reclaimer = Reclaimer(members, Identity(), list, max_deliveries=5)
+    with closing(Link(bench.broker.endpoint)) as link:
+        reclaimer.reclaim(link, dead, fence=True)
+    assert not client.hexists(members.alive, dead)
+    assert not client.hexists(members.claimants("shared"), dead)
+    assert client.xlen(members.shift("shared")) == 1
