@@ -87,10 +87,7 @@ def test_the_committed_file_says_what_does_not_take_effect_yet() -> None:
         for line in DEFAULT_FILE.read_text().splitlines()
         if line.endswith("Not yet")
     }
-    assert marked == {
-        "stream_max_length",
-        "checkpoint_interval",
-    }
+    assert marked == {"checkpoint_interval"}
 
 
 def test_settings_are_frozen() -> None:

@@ -219,11 +219,16 @@ def _source(replies: list[Any], entries: list[bytes], last: bytes) -> Observed:
         suspects=set(suspects),
         running=running or b"",
         marks=(set(young), set(old)),
-        keys=(_texts(keys), _texts(keys_old)),
+        keys=(_standings(keys), _standings(keys_old)),
         owner=(owner or b"").decode(),
         epoch=int(epoch or 0),
         token=int(token or 0),
     )
+
+
+def _standings(fields: Any) -> dict[str, str]:
+    """Business keys. Which entry has done one is noted for restoring alone."""
+    return {key: "d" if stood.startswith("d ") else stood for key, stood in _texts(fields).items()}
 
 
 def _texts(flat: list[Any]) -> dict[str, str]:

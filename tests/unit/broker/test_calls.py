@@ -51,7 +51,10 @@ def test_only_what_stores_something_new_stops_at_maxmemory() -> None:
     writing = {name for name in refused if b"no-writes" not in script(name).text.splitlines()[0]}
     requeuing = {"requeue_event", "requeue_message"}
     scheduling = {"run_publish", "run_enqueue", "schedule_apply"}
-    assert writing == {"publish", "enqueue", "replay_event"} | requeuing | scheduling
+    assert (
+        writing
+        == {"publish", "enqueue", "replay_event", "checkpoint_store"} | requeuing | scheduling
+    )
 
 
 def test_a_call_by_name_and_by_text_is_the_same_call() -> None:
