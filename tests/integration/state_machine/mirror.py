@@ -194,7 +194,11 @@ def _reserve(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
     def shown(reply: Any) -> Any:
         if reply[0] == b"FENCED":
             return [("fenced", "")] * len(wants)
-        return [(one.decode(), stood.decode()) for one, _, stood in reply]
+        # Which entry has done it is for restoring alone.
+        return [
+            (one.decode(), "d" if stood.startswith(b"d ") else stood.decode())
+            for one, _, stood in reply
+        ]
 
     return said, shown
 
