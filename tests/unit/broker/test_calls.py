@@ -46,10 +46,16 @@ def test_scripts_are_accepted_by_a_server(name: str, redis_url: str) -> None:
         )
 
 
-def test_only_publishing_and_enqueuing_and_requeuing_stop_at_maxmemory() -> None:
+def test_only_what_stores_something_new_stops_at_maxmemory() -> None:
     refused = {name for name in NAMES if b"allow-oom" not in script(name).text.splitlines()[0]}
     writing = {name for name in refused if b"no-writes" not in script(name).text.splitlines()[0]}
-    assert writing == {"publish", "enqueue", "requeue_event", "requeue_message"}
+    assert writing == {
+        "publish",
+        "enqueue",
+        "requeue_event",
+        "requeue_message",
+        "checkpoint_store",
+    }
 
 
 def test_a_call_by_name_and_by_text_is_the_same_call() -> None:
