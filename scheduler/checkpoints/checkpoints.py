@@ -53,7 +53,7 @@ class Checkpoints:
         """
         if not reason.strip():
             raise ValueError("A reason is required: whoever finds the checkpoint must know why.")
-        with turn(self._links, self._keys.checkpoints, "taking a checkpoint"):
+        with turn(self._links, self._keys.checkpoints, "taking a checkpoint") as mine:
             ids = self._store.ids()
             taken = take(
                 self._links,
@@ -63,6 +63,7 @@ class Checkpoints:
                 by=by or operator_name(),
                 parent=ids[-1] if ids else None,
             )
+            mine.renew()  # else what it needs may have been trimmed meanwhile
             return self._store.add(taken)
 
     def list(self) -> tuple[CheckpointInfo, ...]:

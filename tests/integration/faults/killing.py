@@ -137,7 +137,7 @@ class Place:
                 "sent": sum(1 for _ in self.broker.logs.read(Sent)),
                 "pending": pending["pending"],
                 "marks": client.hlen(self.source.done),
-                "keys": [value.decode() for value in client.hvals(self.source.keys)],
+                "keys": [value.decode().split()[0] for value in client.hvals(self.source.keys)],
                 "done": sum(record.get("done", 0) for record in records),
                 "letters": [one.cause for one in self.broker.dead_letters(NAME)],
             }
