@@ -16,6 +16,8 @@ from dramatiq import Message
 from ..errors import BatchFailed, HandlerError
 from ..events import Event
 from .delivery import Delivery
+from .settlements import HandBack, Park
+from .sources import Source
 
 if TYPE_CHECKING:
     from .logs import Logs
@@ -73,6 +75,19 @@ class Batch(Delivery):
                 one.turned_away = True
                 one.claimed = one.claimed._replace(cap=1)
         self.choose()
+
+    def out_of_order(self) -> list[Delivery]:
+        """Of an ordered subscription, the chosen ones that are behind one of their key that comes
+        again: they must leave the batch, too."""
+        found: list[Delivery] = []
+        waiting: set[tuple[Source, str]] = set()
+        for one in self.members if self.source.ordered else ():
+            at = (one.source, "" if one.event is None else one.event.key)
+            if one.turned_away and isinstance(one.ending, Park | HandBack | None):
+                waiting.add(at)
+            elif at in waiting and not one.turned_away:
+                found.append(one)
+        return found
 
     @property
     def is_split(self) -> bool:

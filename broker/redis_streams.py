@@ -170,6 +170,10 @@ class RedisStreamsBroker(GuardedBroker):
                     self._ask(hook, middleware, one)
         batch.choose()
         batch.part_with_exceptions()
+        for one in batch.out_of_order():
+            with suppress(TurnedAway):
+                self._turn_away(one, TurnedAway(None, "one of its key comes again before it"))
+        batch.choose()
         if not batch.chosen:
             batch.turned_away = True
             raise TurnedAway(None, "every event of the batch was turned away")
