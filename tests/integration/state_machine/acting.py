@@ -144,6 +144,23 @@ class Acting(RuleBasedStateMachine):
         effect(self.model)
         return done
 
+    def attempt_or_raise(self, call: Callable[[], T], effect: Callable[[Reference], object]) -> T:
+        """As `attempt`.
+
+        Raises:
+          BrokerConnectionError: The connection was lost.
+        """
+        try:
+            done = call()
+        except BrokerConnectionError:
+            before, self.model = self.model, copy.deepcopy(self.model)
+            effect(self.model)
+            if not self.agrees():
+                self.model = before
+            raise
+        effect(self.model)
+        return done
+
     def attempt_steps(self, call: Callable[[], T], steps: Steps) -> T | None:
         """Calls what runs several scripts; after a lost connection (None) the server decides how
         many of them have happened."""

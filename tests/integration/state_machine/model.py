@@ -136,6 +136,8 @@ class Model:
         self.reads: dict[str, set[str]] = {}
         self.lease = ""
         self.fences: set[str] = set()
+        #: Outcomes of calls that managed dead letters, by their key.
+        self.operators: dict[str, list[str]] = {}
         #: The last settle batch by its key.
         self.batches: dict[str, Answered] = {}
         #: Logs (entries key) that cannot be added to, and what the settle script says of them.

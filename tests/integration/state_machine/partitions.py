@@ -1,10 +1,10 @@
-"""The scripts of owners, of fencing tokens and of reservations, told a second time; see `reference`."""
+"""Owners, fencing tokens and reservations: their scripts told a second time; see `reference`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.integration.state_machine.model import FREE, Due, Entry, Model
+from tests.integration.state_machine.model import FREE, Due, Entry, Model, Pending
 from tests.integration.state_machine.snapshot import entry_order
 from tests.integration.state_machine.standings import Wanting
 
@@ -46,6 +46,13 @@ class Partitions(Model):
         state.owner = ""
         return 1
 
+    def resign(self, group: str, consumer: str) -> int:
+        """It wants no share; returns whether anybody is woken."""
+        there = consumer in self.claimants.get(group, ())
+        if there:
+            self.claimants[group].discard(consumer)
+        return int(there or not consumer)
+
     def share(self, group: str) -> set[str]:
         """Drops claimants that do not live; returns the others."""
         self.claimants[group] &= self.alive
@@ -86,6 +93,32 @@ class Partitions(Model):
             else (Standing.GONE, "")
             for one in wants
         ]
+
+    def requeue(
+        self, source: Source, token: str, by: str, letters: Sequence[tuple[bytes, bytes]]
+    ) -> list[str]:
+        """Letters, by entry and event id, run again; `token` names the call."""
+        if token not in self.operators:
+            self.operators[token] = [self._requeue(source, by, *one) for one in letters]
+        return self.operators[token]
+
+    def _requeue(self, source: Source, by: str, entry_id: bytes, event_id: bytes) -> str:
+        letters = self.dead[source.keys.dead]
+        letter = next((one for one in letters if one[0] == entry_id), None)
+        if letter is None:
+            return "gone"
+        state = self.sources[source.keys.entries, source.group]
+        if state.held(entry_id) is not None:
+            return "pending"
+        entry = next(one for one in self.streams[source.keys.entries] if one.entry_id == entry_id)
+        state.pending[entry] = Pending(FREE, 0)
+        state.parked[entry] = back_score(entry)
+        state.options.pop(entry, None)
+        state.marks.young.pop(event_id, None)
+        state.marks.old.pop(event_id, None)
+        self.audit[source.keys.audit].append((by, 0, 0))
+        letters.remove(letter)
+        return "requeued"
 
     def _has(self, source: Source, consumer: str, entry_id: bytes) -> bool:
         state = self.sources[source.keys.entries, source.group]

@@ -16,7 +16,7 @@ from tests.integration.state_machine.shapes import Layout
 
 from streamatiq.broker import scripts
 from streamatiq.broker.committer import Committer
-from streamatiq.broker.connections import Endpoint, Link, RetryPolicy
+from streamatiq.broker.connections import Endpoint, Link, LinkPool, RetryPolicy
 from streamatiq.broker.consumer import StreamConsumer, end_unrun, hand_back
 from streamatiq.broker.delivery import Delivery
 from streamatiq.broker.identity import Identity
@@ -115,6 +115,7 @@ class Process:
         collected: Any = self.collected
         self._to_committer: Callable[[Any], None] = lambda one: hand_back(collected, None, one)
         self.link = Link(endpoint)
+        self.links = LinkPool(endpoint, RETRY)
         self.reclaimer = Reclaimer(
             layout.keys.members, self.identity, self._reads, max_deliveries=MAX_DELIVERIES
         )
@@ -169,11 +170,21 @@ class Process:
                 batch_size=100,
                 window_ms=WINDOW_MS,
                 clock_ns=lambda: 1,
+                **self._options(group),
             )
             self._consumers[group] = StreamConsumer(
-                self._intakes[group], collected, prefetch=10_000, timeout_ms=0
+                self._intakes[group],
+                collected,
+                prefetch=10_000,
+                timeout_ms=0,
+                subscription=self._options(group).get("subscription"),
+                links=self.links,
             )
         return self._intakes[group]
+
+    def _options(self, group: str) -> dict[str, Any]:
+        """More that its intake is to know."""
+        return {}
 
     def enlist(self, group: str) -> None:
         """Says what it reads; as the intake does before its first read and under a new name."""
@@ -186,7 +197,7 @@ class Process:
         """Hands out what the intake has kept, as Dramatiq's consumer thread does."""
         taken: list[Delivery] = []
         buffered = self.intake(group)._buffer.view().buffered
-        for _ in range(buffered):
+        for _ in range(buffered + 1):  # once more than there should be
             delivery = next(self._consumers[group])
             if delivery is not None:  # else it was undecodable, and is settled
                 taken.append(delivery)
@@ -227,3 +238,4 @@ class Process:
         for one in self._intakes.values():
             one.link.close()
         self.link.close()
+        self.links.close()

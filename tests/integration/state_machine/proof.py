@@ -23,6 +23,7 @@ def prove(machine: Surroundings) -> None:
     machine.mend()
     machine.verify()
     healthy = _last_one(machine)
+    machine.mend()
     idle = 0
     for _ in range(ROUNDS):
         idle = 0 if _round(machine, healthy) else idle + 1
@@ -60,11 +61,11 @@ def _round(machine: Surroundings, healthy: Process) -> int:
     for group in machine.groups:
         machine.make_due(group, [])
         sources = machine.sources(group)
-        taken = machine.take(healthy, group, sources, room=2)
-        taken += machine.take(healthy, group, sources, room=50)
-        # The second one only if the first is of another stream: suspects run one at a time.
-        taken += machine.take(healthy, group, sources, room=1, alone=True)
-        taken += machine.take(healthy, group, sources, room=1, alone=True)
+        taken = machine.take(healthy, group, sources, room=50)
+        if group not in machine.example.layout.owned:  # else the reader takes suspects by itself
+            # The second one only if the first is of another stream: suspects run one at a time.
+            taken += machine.take(healthy, group, sources, room=1, alone=True)
+            taken += machine.take(healthy, group, sources, room=1, alone=True)
         while healthy.held:
             ending = endings.EMITS if machine.emits(group) else endings.DONE
             machine.commit(healthy, machine._ended(healthy, 0, [ending] * len(healthy.held)))

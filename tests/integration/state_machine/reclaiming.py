@@ -96,13 +96,19 @@ class Reclaiming(Ending):
     def _in_recorded_order(self, name: str, fence: bool) -> Steps:
         """As `_burying`, in the order in which the server lists what it read."""
         reads: Any = self.example.admin.hkeys(self.example.keys.members.reads(name))
-        sources = [source for group in reads for source in self.sources(group.decode())]
-        return self._burying_of(sources, name, fence)
+        return self._burying_of([group.decode() for group in reads], name, fence)
 
-    def _burying_of(self, sources: list[Source], name: str, fence: bool) -> Steps:
-        yield from self._reclaiming(sources, name, fence)
+    def _burying_of(self, groups: list[str], name: str, fence: bool) -> Steps:
+        for group in groups:
+            yield from self._reclaiming(self.sources(group), name, fence)
+        for group in groups:
+            yield self.model.resign(group, name)
         self.model.forget(name)
         yield None
+
+    def _sweeping(self, source: Source, name: str) -> Steps:
+        yield from self._reclaiming([source], name)
+        yield self.model.resign(source.group, name)
 
     @rule(who=any_of)
     def leave(self, who: int) -> None:
@@ -162,7 +168,7 @@ class Reclaiming(Ending):
                 infos: Any = self.example.admin.xinfo_consumers(source.keys.entries, source.group)
                 names = [info["name"].decode() for info in infos]
                 steps += [
-                    self._reclaiming([source], name)
+                    self._sweeping(source, name)
                     for name in names
                     if name != FREE and name not in listed | set(lost)
                 ]

@@ -75,11 +75,12 @@ class Reference(Partitions):
         alone: bool = False,
         aged: Collection[int] = (),
         owned: bool = False,
+        nothing_new: bool = False,
     ) -> list[Taken] | str:
         """Takes entries: due ones, then unread ones; or one suspect. Or the error.
 
         `aged`: places of the lanes that were passed over for long. `owned`: the sources must be its
-        own.
+        own, and of one that has more that is due nothing new is read.
         """
         for place, source in enumerate(sources, start=1):
             if self.is_fenced(source, consumer):
@@ -101,8 +102,9 @@ class Reference(Partitions):
         for place in aged:
             if not alone and min(share, room) > 0:
                 room -= self.read(sources[place], consumer, min(share, room), taken)
-        for source in sources:
-            if not alone and room > 0:
+        for source, state in zip(sources, states, strict=True):
+            behind = owned and any(ms(due) <= self.seen_ms for due in state.parked.values())
+            if not alone and not nothing_new and not behind and room > 0:
                 room -= self.read(source, consumer, room, taken)
         return taken
 

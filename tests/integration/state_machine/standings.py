@@ -1,4 +1,4 @@
-"""Business keys, told a second time: what stands at each, from reserve.lua's and settle's headers."""
+"""Business keys: what stands at each, told a second time, from the headers of the scripts."""
 
 from __future__ import annotations
 

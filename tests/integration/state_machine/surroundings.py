@@ -81,6 +81,7 @@ class Surroundings(Dying):
     def teardown(self) -> None:
         try:
             prove(self)
+            self.world.settlements += len(self.model.settled)
         finally:
             for process in [*self.processes, *self.ghosts]:
                 process.close()

@@ -16,12 +16,27 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.conftest import OwnServer
+from tests.integration.state_machine import keyed_orders, owned_orders
 from tests.integration.state_machine.endings import EMITS
 from tests.integration.state_machine.machine import Machine
+from tests.integration.state_machine.owned_machine import OwnedMachine
+from tests.integration.state_machine.owned_process import SteppedFollower, SteppedReader
+from tests.integration.state_machine.owned_shapes import OwnedLayout
 from tests.integration.state_machine.shapes import HOUR_MS
+from tests.integration.state_machine.surroundings import Surroundings
 from tests.integration.state_machine.world import World
 
-from streamatiq.broker import committer, consumer, reclaimer
+from streamatiq.broker import (
+    buffer,
+    committer,
+    consumer,
+    guards,
+    intake,
+    ordered_reader,
+    reader,
+    reclaimer,
+    suspects,
+)
 
 FOUND = [Phase.explicit, Phase.generate]
 SHORTENED = [*FOUND, Phase.shrink]
@@ -37,8 +52,22 @@ def world(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(own_server)
 
 
-def _run(world: World, **options: object) -> None:
-    machine = type("StateMachine", (Machine,), {"world": world})
+@pytest.fixture
+def owned_world(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, world: World) -> World:
+    # Nothing waits, and nothing happens because time has passed.
+    monkeypatch.setattr(ordered_reader, "SHARE_S", 0.0)
+    monkeypatch.setattr(buffer, "PAUSE_S", 1e9)
+    for name in ("QUIET_S", "EVERY_S", "RARELY_S", "PATIENCE_S"):
+        monkeypatch.setattr(suspects, name, 0.0)
+    monkeypatch.setattr(reader.Reader, "closed_s", 0.0)
+    monkeypatch.setattr(intake, "OrderedReader", SteppedReader)
+    monkeypatch.setattr(guards, "GuardFollower", SteppedFollower)
+    world.make_layout = OwnedLayout
+    return world
+
+
+def _run(world: World, machine: type[Surroundings] = Machine, **options: object) -> None:
+    machine = type("StateMachine", (machine,), {"world": world})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -58,6 +87,19 @@ def test_any_order_of_events(world: World) -> None:
         world,
         max_examples=15,
         stateful_step_count=40,
+        derandomize=True,
+        phases=SHORTENED if shorten else FOUND,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_any_order_with_owners(owned_world: World) -> None:
+    shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
+    _run(
+        owned_world,
+        OwnedMachine,
+        max_examples=8,
+        stateful_step_count=30,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
     )
@@ -114,12 +156,38 @@ def test_orders_that_chance_finds_rarely(world: World, steps: Callable[[Machine]
     machine.teardown()
 
 
-@pytest.mark.soak
-def test_any_order_of_events_for_long(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "steps", [*owned_orders.ORDERS, *keyed_orders.ORDERS], ids=lambda one: one.__name__
+)
+def test_orders_with_owners(owned_world: World, steps: Callable[[OwnedMachine], None]) -> None:
+    machine = type("StateMachine", (OwnedMachine,), {"world": owned_world})()
+    steps(machine)
+    machine.verify()
+    machine.one_owner_at_a_time()
+    machine.teardown()
+
+
+def _for_long(world: World, machine: type[Surroundings]) -> str:
+    """Runs new examples until the time is over, and tells how many."""
     seconds = float(os.environ.get("STATE_MACHINE_SECONDS", "900"))
     steps = int(os.environ.get("STATE_MACHINE_STEPS", "80"))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        _run(world, max_examples=50, stateful_step_count=steps, phases=SHORTENED)
+        _run(world, machine, max_examples=20, stateful_step_count=steps, phases=SHORTENED)
+    return f"{world.examples} examples, {world.steps} steps, {world.settlements} settlements"
+
+
+@pytest.mark.soak
+def test_any_order_of_events_for_long(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    said = _for_long(world, Machine)
     with capsys.disabled():
-        print(f"\nstate machine: {world.examples} examples, {world.steps} steps")  # noqa: T201
+        print(f"\nstate machine: {said}")  # noqa: T201
+
+
+@pytest.mark.soak
+def test_any_order_with_owners_for_long(
+    owned_world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _for_long(owned_world, OwnedMachine)
+    with capsys.disabled():
+        print(f"\nstate machine with owners: {said}")  # noqa: T201

@@ -38,6 +38,7 @@ class World:
         self._numbers = itertools.count(1)
         self.examples = 0
         self.steps = 0
+        self.settlements = 0
 
     def begin(self) -> Example:
         """An empty server and a namespace."""
