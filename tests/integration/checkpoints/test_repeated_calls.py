@@ -32,7 +32,7 @@ def test_each_call_may_be_repeated(
             runs.append(event.text)
             return Echo(ts_event=1, text=event.text)
 
-        bench.start()
+        bench.start(threads=1)
         bench.settled("s")
         bench.stop()
 

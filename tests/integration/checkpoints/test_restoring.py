@@ -38,7 +38,7 @@ class Runs:
                 raise RuntimeError("fails")
             return Echo(ts_event=1, text=event.text)
 
-        bench.start()
+        bench.start(threads=1)  # one by one
         return bench
 
     def work(self) -> None:
