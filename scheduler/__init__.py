@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 # The kinds of this package register themselves.
-from . import kind_publish, kind_requeue, kind_send
+from . import (
+    kind_checkpoint,
+    kind_publish,
+    kind_replay,
+    kind_requeue,
+    kind_retention,
+    kind_send,
+)
 from .context import RunContext, run_id
 from .definition import Schedule
 from .kinds import JobKind, register_kind
@@ -23,8 +30,11 @@ __all__ = [
     "SchedulerProcess",
     "Schedules",
     "State",
+    "kind_checkpoint",
     "kind_publish",
+    "kind_replay",
     "kind_requeue",
+    "kind_retention",
     "kind_send",
     "read_schedule_file",
     "register_kind",

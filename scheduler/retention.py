@@ -31,6 +31,7 @@ from .checkpoints.taking import read_positions, streams_of
 from .checkpoints.verifying import lowest_needed, split_place
 from .exclusive import Turn, run, turn
 from .readers import find_readers
+from .replay.store import ReplayStore
 from .retention_pins import pins
 from .retention_report import Floor, RetentionReport, StreamReport, Unread
 
@@ -139,6 +140,9 @@ class Retention:
         for replay, streams in pins(self._links, self._keys).items():
             for place, lowest in streams.items():
                 needs(place, lowest, f"replay {replay}")
+        # And those that are stored and have not ended, whether a process runs them or not.
+        for name, at in ReplayStore(self._keys, self._links).needed().items():
+            needs(name.replace("/", ":"), at or "0-0", "a replay that has not ended")
         return floors, tuple(notes)
 
     def _call(self, place: str, floor: Floor | None, *, trim: bool) -> scripts.Trimmed:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...broker import RedisStreamsBroker
-from ...errors import NeedsCheckpoint
+from ...errors import CheckpointError, NeedsCheckpoint
+from ..checkpoints.jobs import before_live_replay
 
 __all__ = ["take_checkpoint"]
 
@@ -11,15 +12,15 @@ __all__ = ["take_checkpoint"]
 def take_checkpoint(broker: RedisStreamsBroker, reason: str) -> str:
     """Takes a checkpoint and returns its id.
 
-    There are no checkpoints yet: whoever replays into the live logs must give a function of their
-    own, `replay(..., checkpoint=...)`.
-
     Raises:
-      NeedsCheckpoint: Always.
+      NeedsCheckpoint: It cannot be taken.
+      BrokerError: The server cannot be reached or refuses.
     """
-    raise NeedsCheckpoint(
-        f"{reason}: nothing is published into the live logs of namespace "
-        f"{broker.keys.namespace!r} without a checkpoint before it, and none can be taken here. "
-        "Give replay(..., checkpoint=FUNCTION), which takes one and returns its id, or choose "
-        "target='isolated'."
-    )
+    try:
+        return before_live_replay(broker, reason)
+    except CheckpointError as error:
+        raise NeedsCheckpoint(
+            f"{reason}: nothing is published into the live logs of namespace "
+            f"{broker.keys.namespace!r} without a checkpoint before it, and none can be taken now: "
+            f"{error} Try again later, or choose target='isolated'."
+        ) from error

@@ -13,6 +13,7 @@ from ...broker.replay_names import checked_id, dry_namespace, new_id, replay_nam
 from ...errors import InvalidReplay, ReplayError, ReplayExists
 from ...events import Event, registered_types
 from ...workers import default_broker
+from ..exclusive import turn
 from .access import links_of, replay_output, store_of
 from .engine import Engine
 from .job import ReplayJob
@@ -74,7 +75,7 @@ def replay(
       paused: Begin with a pause.
       workers: Worker processes for an isolated target.
       allow_live: Must be said for `live`.
-      checkpoint: Taken before a `live` one; there is no default yet.
+      checkpoint: Takes one before a `live` replay; default: `Checkpoints.create`.
       broker: Default: the global broker.
       clock_ns: A clock that never steps back, for tests.
 
@@ -83,7 +84,7 @@ def replay(
       UnknownEventType: No class of a type was imported.
       ReplayRangeTrimmed: The logs do not have all of the range any more.
       ReplayExists: The id is taken, or its namespace is in use.
-      NeedsCheckpoint: For `live`, there was no checkpoint function.
+      NeedsCheckpoint: For `live`, no checkpoint could be taken.
       BrokerError: The server cannot be reached or refuses.
     """
     spec = ReplaySpec.of(
@@ -146,28 +147,31 @@ def define_replay(
         )
     links = links_of(broker)
     store = ReplayStore(broker.keys, links)
-    ranges = links.call(lambda link: _ranges(link, spec, broker))
-    ends = {one.name: f"{one.last[0]}-{one.last[1]}" for one in ranges if one.last != (0, 0)}
-    first_ns, last_ns = links.call(lambda link: recorded_span(link, spec, ranges))
-    links.call(lambda link: _refuse_used(link, broker.keys, replay_id, own))
-    _target(broker, links, spec, replay_id).prepare(ranges if spec.subscription else ())
+    links.call(lambda link: _ranges(link, spec, broker))  # what is wrong is said first
     taken = None
     if spec.target == "live":
         taken = (checkpoint or take_checkpoint)(broker, f"replay {replay_id} into live")
-    options = workers or WorkerOptions(processes=0)
-    definition = Definition(
-        replay_id,
-        spec,
-        ends,
-        first_ns,
-        last_ns,
-        time.time_ns() // 1_000_000,
-        options.processes,
-        options.threads,
-        tuple(options.handlers),
-        taken,
-    )
-    store.create(definition)
+    # From the look at what there is until it is stored: retention must not trim what was seen.
+    with turn(links, broker.keys.checkpoints, f"beginning replay {replay_id}"):
+        ranges = links.call(lambda link: _ranges(link, spec, broker))
+        ends = {one.name: f"{one.last[0]}-{one.last[1]}" for one in ranges if one.last != (0, 0)}
+        first_ns, last_ns = links.call(lambda link: recorded_span(link, spec, ranges))
+        links.call(lambda link: _refuse_used(link, broker.keys, replay_id, own))
+        _target(broker, links, spec, replay_id).prepare(ranges if spec.subscription else ())
+        options = workers or WorkerOptions(processes=0)
+        definition = Definition(
+            replay_id,
+            spec,
+            ends,
+            first_ns,
+            last_ns,
+            time.time_ns() // 1_000_000,
+            options.processes,
+            options.threads,
+            tuple(options.handlers),
+            taken,
+        )
+        store.create(definition)
     return definition
 
 

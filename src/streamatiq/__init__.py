@@ -214,11 +214,11 @@ _HOMES = (
     ".events",
     ".broker",
     ".workers",
-    ".scheduler",
     ".scheduler.replay",
     ".scheduler.checkpoints",
     ".scheduler.retention",
     ".scheduler.retention_report",
+    ".scheduler",
 )
 
 

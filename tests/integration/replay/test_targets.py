@@ -13,7 +13,15 @@ import redis
 from tests.integration.logs.harness import Bench, Echo, Note, Spread, Urgent, note, texts
 from tests.support import wait_until
 
-from streamatiq import Event, EventMonitor, OrderEvent, Partitioned, replay, resume_replay
+from streamatiq import (
+    Checkpoints,
+    Event,
+    EventMonitor,
+    OrderEvent,
+    Partitioned,
+    replay,
+    resume_replay,
+)
 from streamatiq.errors import (
     InvalidReplay,
     LogMismatch,
@@ -439,10 +447,24 @@ def test_live_needs_a_flag_and_a_checkpoint(bench: Bench) -> None:
     published(bench, 3)
     with pytest.raises(InvalidReplay, match="allow_live"):
         replay(Note, broker=bench.broker, target="live")
-    with pytest.raises(NeedsCheckpoint, match="without a checkpoint"):
-        replay(Note, broker=bench.broker, target="live", allow_live=True)
     assert store_of(bench.broker).ids() == []
-    assert len(bench.read(Note)) == 3
+    replay(Note, broker=bench.broker, target="live", allow_live=True)
+    (taken,) = Checkpoints(bench.broker).list()
+    assert "into live" in taken.reason
+    (record,) = store_of(bench.broker).all()
+    assert record.definition.checkpoint == taken.id
+    assert len(bench.read(Note)) == 3  # it does not run yet
+
+
+def test_without_a_checkpoint_nothing_goes_live(bench: Bench) -> None:
+    published(bench, 3)
+
+    def refuses(broker: object, reason: str) -> str:
+        raise NeedsCheckpoint(f"{reason}: none for a test")
+
+    with pytest.raises(NeedsCheckpoint, match="into live: none for a test"):
+        replay(Note, broker=bench.broker, target="live", allow_live=True, checkpoint=refuses)
+    assert store_of(bench.broker).ids() == []
 
 
 def test_live_publishes_new_events_that_say_where_they_come_from(bench: Bench) -> None:

@@ -31,7 +31,7 @@ def test_what_is_there_is_not_replaced_unasked(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"kind": "publsh"}, "there is no kind 'publsh'; there are publish, requeue, send"),
+        ({"kind": "publsh"}, "no kind 'publsh'; there are checkpoint, publish, replay"),
         ({"parameters": {"type": "no.such"}}, "No event class is registered as 'no.such'"),
         ({"parameters": {"typ": "x"}}, "parameters of 'publish': type: Field required; typ: Extra"),
         ({"parameters": {"type": "test.tick", "event": {"txt": 1}}}, "txt"),
