@@ -114,8 +114,7 @@ def _claimants(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
 
 
 def _resign(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
-    model.claimants[keys[0].rpartition(":")[2]].discard(args[0])
-    return 1, int
+    return model.resign(keys[0].rpartition(":")[2], args[0]), int
 
 
 def _own(model: Reference, keys: Sequence[str], args: list[str]) -> Told:
