@@ -53,6 +53,7 @@ def test_an_event_that_kills_its_worker(fleet: Fleet, what: str, max_deliveries:
     assert starts == max_deliveries + 1
 
 
+@pytest.mark.soak
 def test_slow_neighbours_in_other_lanes_are_not_condemned(fleet: Fleet) -> None:
     """The killer and a slow message of each other lane start together, every time."""
     for number, lane in enumerate(("high", "normal", "low")):

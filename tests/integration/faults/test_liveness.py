@@ -88,6 +88,7 @@ def test_the_command_shows_what_workers_do(fleet: Fleet) -> None:
         fleet.wait_for([1, 2])
 
 
+@pytest.mark.soak
 def test_a_queue_with_a_backlog_that_nobody_reads_is_a_problem(fleet: Fleet) -> None:
     assert _look(fleet) == HealthReport([], [])
     with fleet.workers(constants=QUICK):

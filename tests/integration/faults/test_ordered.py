@@ -23,6 +23,9 @@ from streamatiq.broker.calls import script
 
 KEYS = [f"K{n}" for n in range(18)]
 
+#: Calls whose lost replies only the long form tries.
+RARER = ("fetch", "enlist", "XREAD", "claimants")
+
 
 @pytest.fixture
 def fleet(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[OrderedFleet]:
@@ -134,7 +137,14 @@ def test_a_killed_server_that_comes_back(
         fleet.close()
 
 
-@pytest.mark.parametrize("what", ["fetch", "settle", "own", "enlist", "XREAD", "claimants"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "settle",
+        "own",
+        *(pytest.param(what, marks=pytest.mark.soak) for what in RARER),
+    ],
+)
 def test_lost_replies(fleet: OrderedFleet, proxy: CuttingProxy, what: str) -> None:
     through = {"STREAMATIQ_REDIS__URL": proxy.url}
     match = what.encode() if what.isupper() else script(what).sha.encode()
@@ -156,6 +166,7 @@ def test_lost_replies(fleet: OrderedFleet, proxy: CuttingProxy, what: str) -> No
         assert fleet.check() == 0
 
 
+@pytest.mark.soak
 def test_lost_connections_and_scripts(fleet: OrderedFleet) -> None:
     with fleet.workers(threads=4) as one, fleet.workers(threads=4) as two:
         fleet.wait_for_shares(one, two)
@@ -170,6 +181,7 @@ def test_lost_connections_and_scripts(fleet: OrderedFleet) -> None:
         assert fleet.check() == 0
 
 
+@pytest.mark.soak
 def test_four_processes_with_failures_and_kills(fleet: OrderedFleet, figures: list[str]) -> None:
     """Handlers fail by chance, processes die, join and leave all the time."""
     env = {"FLEET_FAILS": "0.02"}

@@ -136,6 +136,7 @@ def test_a_worker_started_while_the_server_is_down(
     fleet.close()
 
 
+@pytest.mark.soak
 def test_scripts_flushed_under_load(fleet: Fleet) -> None:
     with fleet.workers() as one, fleet.workers() as two, Load(fleet) as load:
         for round_ in range(1, 11):

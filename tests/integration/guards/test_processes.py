@@ -72,6 +72,7 @@ def test_a_halt_is_effective_everywhere_at_once(guarded: Guarded, figures: list[
     )
 
 
+@pytest.mark.soak
 def test_a_halt_survives_restarts_of_workers_and_server(
     private: PrivateServer, private_guarded: Guarded
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_halt_survives_restarts_of_workers_and_server(
     assert sorted(one.number for one in guarded.runs()) == list(range(20))
 
 
+@pytest.mark.soak
 def test_an_open_breaker_burns_no_attempt_in_any_process(guarded: Guarded) -> None:
     guarded.mark("down")
     with guarded.workers(processes=2, reset_s=1.0) as workers:

@@ -267,6 +267,7 @@ def test_memory_stays_flat_over_many_batches(bench: Bench) -> None:
     assert after - before < 500_000, f"{after - before:,} bytes more"
 
 
+@pytest.mark.soak
 def test_batches_cost_less_than_single_events(
     open_bench: OpenBench, request: pytest.FixtureRequest
 ) -> None:

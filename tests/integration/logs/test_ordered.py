@@ -128,6 +128,7 @@ def test_a_single_thread_sees_the_log_in_its_order(bench: Bench) -> None:
     assert seen == list(range(300))
 
 
+@pytest.mark.soak
 def test_order_costs_little(open_bench: OpenBench, request: pytest.FixtureRequest) -> None:
     """Processor time an event, of ordered handling against unordered, from a backlog of 16 keys."""
     count = 6_000

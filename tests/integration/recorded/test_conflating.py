@@ -156,6 +156,7 @@ def slow(event):
 """
 
 
+@pytest.mark.soak
 def test_the_newest_is_handled_although_a_process_is_killed(
     open_bench: Callable[[], Bench],
     client: redis.Redis,

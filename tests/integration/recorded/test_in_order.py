@@ -32,7 +32,8 @@ def fleet(own_server: OwnServer, namespace: str, tmp_path: Path) -> Iterator[Ord
 @pytest.mark.parametrize(
     ("limit", "kills"),
     [
-        pytest.param(12_000, 3, id="a-cut"),
+        pytest.param(3_000, 1, id="a-cut"),
+        pytest.param(12_000, 3, id="a-long-cut", marks=pytest.mark.soak),
         pytest.param(
             None, 20, id="the-whole-file", marks=(pytest.mark.soak, pytest.mark.timeout(1800))
         ),
@@ -57,7 +58,7 @@ def test_the_sequence_of_each_instrument_survives_kills(
                 fleet.kill(workers[victim])
                 workers[victim].wait()
                 workers[victim] = stack.enter_context(fleet.workers(threads=4))
-        fleet.settle(25 if limit else 600)
+        fleet.settle(25 if kills < 20 else 600)
         took_s = time.monotonic() - begun
         repeated = fleet.check()
         wanted: dict[str, list[str]] = defaultdict(list)

@@ -74,6 +74,7 @@ def _rounds(fleet: SchedulerFleet, rounds: int, seed: int) -> None:
     assert sorted(sent) == list(range(min(sent), max(sent) + 1))
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(90)
 def test_two_leaders_die(fleet: SchedulerFleet) -> None:
     _rounds(fleet, 2, seed=1)

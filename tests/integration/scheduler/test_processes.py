@@ -149,6 +149,7 @@ def test_a_run_that_does_not_end_in_time_is_left_to_the_next_leader(
     assert fleet.held() == [f"held by {second.pid}"]
 
 
+@pytest.mark.soak
 def test_the_server_is_killed_and_comes_back(
     private: PrivateServer, namespace: str, tmp_path: Path
 ) -> None:
@@ -292,6 +293,7 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line(
     assert down.stderr.splitlines()[-1].startswith("streamatiq: error: No connection to unix://")
 
 
+@pytest.mark.soak
 def test_many_schedules_fire_in_time(fleet: SchedulerFleet, figures: list[str]) -> None:
     names = [f"tick{number}" for number in range(50)]
     for name in names:
@@ -316,6 +318,7 @@ def test_many_schedules_fire_in_time(fleet: SchedulerFleet, figures: list[str]) 
     figures.append(f"scheduler: 50 runs a second begin {median} ms late (median), {p99} ms (p99)")
 
 
+@pytest.mark.soak
 def test_an_idle_leader_asks_little(private: PrivateServer, namespace: str, tmp_path: Path) -> None:
     """By the server's count of what its clients send."""
     fleet = SchedulerFleet(private.url, namespace, tmp_path)

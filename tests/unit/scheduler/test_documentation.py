@@ -28,7 +28,14 @@ def test_fields_settings_kinds_and_metrics() -> None:
     settings = {f"scheduler.{name}" for name in SchedulerSettings.model_fields}
     assert names(rows("setting")) == settings
     assert names(rows("kind")) <= set(known_kinds())
-    assert {"publish", "send", "requeue", "checkpoint", "retention", "replay"} == names(rows("kind"))
+    assert names(rows("kind")) == {
+        "publish",
+        "send",
+        "requeue",
+        "checkpoint",
+        "retention",
+        "replay",
+    }
     exported = set(
         re.findall(r"^# TYPE (\S+) ", SchedulerMetrics().exposition().decode(), re.MULTILINE)
     )
