@@ -58,7 +58,7 @@ check: .venv/.installed .tested ## Lint, types, layers, coverage; runs the tests
 
 .PHONY: soak
 soak: .venv/.installed ## Run the long proofs, up to an hour each
-	@$(BIN)/pytest -m soak --timeout 3600 $(ARGS)
+	@$(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile long --timeout 3600 $(ARGS)
 
 .PHONY: bench
 bench: .venv/.installed ## Measure drain rate and latency beside other brokers

@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 import redis
 
@@ -35,6 +36,11 @@ __all__ = ["data_dir", "short_temp", "sleeping_server"]
 
 #: Name of a property of tests' reports, which travel from one process to another: a figure.
 FIGURE = "figure"
+
+# How many examples a property is tried with; `make soak` takes the long form.
+hypothesis.settings.register_profile("short", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=500, deadline=None)
+hypothesis.settings.load_profile("short")
 
 _namespace_numbers = itertools.count(1)
 _turns = pytest.StashKey[Turns]()

@@ -182,9 +182,7 @@ def _compare(both: Both, commands: list[Command]) -> None:
     same(ready, real, ours, _normal)
 
 
-EXAMPLES = settings(
-    max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+EXAMPLES = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 @EXAMPLES

@@ -147,7 +147,7 @@ def test_ctrl_c_in_the_middle_on_a_server_of_ones_own(
 
 def test_ctrl_c_while_the_last_events_are_handled(tmp_path: Path) -> None:
     demo = Demo(tmp_path, "--seconds", "1")
-    demo.wait_for_line("0 of 1 s: .*")
+    demo.wait_for_line("0 of 1 s: .*", 25)
     workers = [pid for pid, command in demo.others().items() if "dramatiq" in command]
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # so that events are left when the source has ended

@@ -46,7 +46,11 @@ def run_bench(root: Path, path: Path, url: str, *options: str) -> tuple[str, lis
 @pytest.mark.parametrize(
     "system",
     [
-        *("floor", "streamatiq", "streamatiq-on", "streamatiq-guarded", "streamatiq-batch"),
+        *("floor", "streamatiq-on"),
+        *(
+            pytest.param(system, marks=pytest.mark.soak)
+            for system in ("streamatiq", "streamatiq-guarded", "streamatiq-batch")
+        ),
         pytest.param("streamatiq-guarded-nokey", marks=pytest.mark.soak),
         pytest.param("streamatiq-ordered", marks=pytest.mark.soak),
     ],
@@ -90,6 +94,7 @@ def test_latency_counts_from_the_schedule_and_from_the_send(
     assert "p99 ms from schedule" in table
 
 
+@pytest.mark.soak
 def test_enqueue_and_memory_give_figures_and_leave_nothing_on_a_foreign_server(
     root: Path, tmp_path: Path, own_server: Any
 ) -> None:

@@ -131,7 +131,7 @@ def url(server: Any) -> str:
     return str(server.url)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(st.lists(STEP, max_size=15), st.lists(STEP, max_size=15), st.booleans())
 def test_a_restore_brings_back_what_was_settled_then(
     url: str, before: list[Any], after: list[Any], twice: bool

@@ -58,7 +58,7 @@ GROUP = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     count=st.integers(0, 20),
     aim=st.integers(1, 25),

@@ -187,9 +187,7 @@ FILTERS = st.builds(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=FILTERS, newest_first=st.booleans(), page=st.integers(1, 7))
 def test_paging_with_any_filter_gives_what_a_plain_search_does(
     broker: RedisStreamsBroker,

@@ -284,7 +284,6 @@ def _told(breakers: dict[str, BreakerState]) -> dict[str, tuple[str, int]]:
 
 TestBreakers = Machine.TestCase
 TestBreakers.settings = settings(
-    max_examples=60,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -361,7 +361,7 @@ _ACTIONS: dict[str, Action] = {
 
 
 @pytest.mark.timeout(60)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(st.lists(_STEP, min_size=4, max_size=30))
 def test_any_sequence_of_calls_goes_as_the_model_says(
     link: Link, namespace: str, client: redis.Redis, steps: list[tuple[Any, ...]]

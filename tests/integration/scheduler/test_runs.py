@@ -225,6 +225,6 @@ def test_an_unknown_kind_on_the_server_fails_the_run_and_says_so(desk: Desk) -> 
     leader = desk.lead()
     leader.advance(10_000)
     assert desk.outcomes() == ["failed"]
-    assert "there is no kind 'gone'; there are publish, " in (
+    assert "there is no kind 'gone'; there are checkpoint, publish, " in (
         desk.schedules.history("some")[0].detail
     )

@@ -85,7 +85,7 @@ def test_any_order_of_events(world: World) -> None:
     shorten = os.environ.get("STATE_MACHINE_SHRINK") == "1"
     _run(
         world,
-        max_examples=8,
+        max_examples=5,
         stateful_step_count=40,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,
@@ -98,7 +98,7 @@ def test_any_order_with_owners(owned_world: World) -> None:
     _run(
         owned_world,
         OwnedMachine,
-        max_examples=5,
+        max_examples=3,
         stateful_step_count=30,
         derandomize=True,
         phases=SHORTENED if shorten else FOUND,

@@ -278,4 +278,4 @@ class GatesMachine(RuleBasedStateMachine):
 
 
 TestGates = GatesMachine.TestCase
-TestGates.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestGates.settings = settings(stateful_step_count=40, deadline=None)

@@ -123,7 +123,7 @@ class ConflatingMachine(RuleBasedStateMachine):
 
 
 TestConflating = ConflatingMachine.TestCase
-TestConflating.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestConflating.settings = settings(stateful_step_count=30, deadline=None)
 
 
 def test_an_entry_that_is_here_twice_stays_under_the_present_name() -> None:

@@ -71,7 +71,7 @@ class Comparing(RuleBasedStateMachine):
 
 
 TestComparing = Comparing.TestCase
-TestComparing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestComparing.settings = settings(stateful_step_count=30, deadline=None)
 
 
 def test_entries_of_another_name_are_not_ours() -> None:

@@ -115,7 +115,7 @@ class LanesMachine(RuleBasedStateMachine):
 
 
 TestLanes = LanesMachine.TestCase
-TestLanes.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLanes.settings = settings(stateful_step_count=30, deadline=None)
 
 NAMES = st.sets(st.sampled_from("ABCDEFG"), min_size=1, max_size=7)
 OWNERS = st.lists(st.none() | st.sampled_from("ABCDEFGXYZ"), max_size=20)

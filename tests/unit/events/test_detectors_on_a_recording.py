@@ -31,9 +31,10 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path(os.environ.get("TEST_RECORDING") or ROOT.parent / "shared/data")
 MS = 1_000_000
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason=f"no recording: the folder {FOLDER} is absent"
-)
+pytestmark = [
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no recording: the folder {FOLDER} is absent"),
+    pytest.mark.soak,  # the short form is each detector's own file
+]
 
 
 class Row(NamedTuple):

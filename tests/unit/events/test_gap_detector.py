@@ -235,7 +235,7 @@ def numbers(ranges: tuple[range, ...]) -> set[int]:
     return set(found)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.tuples(MESSAGES, st.sampled_from(["ids", "prev", "save", "snapshot"]))))
 def test_like_a_model_that_remembers_every_number(
     messages: list[tuple[tuple[int, int], str]],

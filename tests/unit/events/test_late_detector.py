@@ -117,7 +117,7 @@ def test_bytes_that_are_no_state_change_nothing() -> None:
     assert detector.seen_time("k", 1).behind_ns == 6
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
+@settings(derandomize=True, deadline=None, database=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b", "save"]), st.integers(0, 100)), max_size=60),
     st.integers(0, 20),

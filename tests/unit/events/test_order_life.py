@@ -224,5 +224,5 @@ class OrderLife(RuleBasedStateMachine):
 
 TestOrderLife = OrderLife.TestCase
 TestOrderLife.settings = settings(
-    derandomize=True, deadline=None, database=None, max_examples=100, stateful_step_count=30
+    derandomize=True, deadline=None, database=None, stateful_step_count=30
 )

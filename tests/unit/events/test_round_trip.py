@@ -44,7 +44,6 @@ NORMAL = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
@@ -254,7 +253,7 @@ def test_fills(event: FillEvent) -> None:
     check(event)
 
 
-@settings(NORMAL, max_examples=100)
+@settings(NORMAL)
 @given(market_data | signals | orders() | fills(), st.sampled_from(["", "com.example"]))
 def test_by_cloudevent(event: Event, prefix: str) -> None:
     sent = json.dumps(to_cloudevent(event, type_prefix=prefix))

@@ -116,7 +116,7 @@ STEPS = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
+@settings(derandomize=True, deadline=None, database=None)
 @given(STEPS)
 def test_like_a_model_that_keeps_every_time(steps: list[tuple[str, int]]) -> None:
     limits = {"a": 5, "b": 10, "c": 50}

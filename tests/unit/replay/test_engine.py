@@ -160,7 +160,7 @@ class Controls(RuleBasedStateMachine):
 
 
 TestControls = Controls.TestCase
-TestControls.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestControls.settings = settings(stateful_step_count=25, deadline=None)
 
 
 def test_a_paced_replay_gives_each_event_when_it_is_due() -> None:

@@ -52,7 +52,7 @@ def reference(
     return ran, len(due) - len(ran)
 
 
-@settings(max_examples=300)
+@settings()
 @given(
     times=TIMES,
     policy=POLICY,

@@ -97,7 +97,7 @@ def walked(
             yield at
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(
     change=st.sampled_from(CHANGES),
     shift=st.integers(-22 * 3600, 10 * 3600),
