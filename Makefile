@@ -35,7 +35,7 @@ example: .venv-demo/.installed ## Run examples/trading, kill a worker of it, and
 	@cd examples && exec ../.venv-demo/bin/python -m trading $(ARGS)
 
 .PHONY: test
-test: .venv/.installed ## Run the tests (under five minutes, four side by side), recording coverage for `make check`
+test: .venv/.installed ## Run the tests (some seven minutes on two cores, four side by side), recording coverage for `make check`
 	@rm -f .coverage .coverage.* .tested
 	@$(BIN)/coverage run -m pytest --numprocesses 4 $(ARGS)
 	@$(if $(strip $(ARGS)),,touch .tested)

@@ -127,6 +127,7 @@ def test_ctrl_c_while_starting(tmp_path: Path, moment: str) -> None:
     demo.assert_no_directory_left()
 
 
+@pytest.mark.soak
 def test_ctrl_c_in_the_middle_on_a_server_of_ones_own(
     tmp_path: Path, redis_url: str, client: redis.Redis
 ) -> None:

@@ -129,6 +129,7 @@ def _send_jobs(broker: RedisStreamsBroker, count: int) -> None:
     broker.enqueue_many([job.message() for _ in range(count)])
 
 
+@pytest.mark.soak
 def test_a_scrape_adds_up_what_all_processes_have_handled(
     producer: RedisStreamsBroker, started: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_drain_counts_every_message_once(
     assert "messages/s" in table
 
 
+@pytest.mark.soak
 def test_latency_counts_from_the_schedule_and_from_the_send(
     root: Path, tmp_path: Path, server: EmbeddedServer
 ) -> None:
@@ -129,6 +130,7 @@ def open_keys(server: EmbeddedServer) -> list[bytes]:
         return list(client.scan_iter())
 
 
+@pytest.mark.soak
 def test_what_cannot_run_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     absent = System("absent", "no such module", "benchmarks.apps.absent", True, 1)
     broken = Dying("broken", "workers that die", "benchmarks.apps.floor", False, 1)

@@ -213,7 +213,11 @@ def take(measure: Measure, name: str, server: EmbeddedServer, folder: Path) -> S
         return measure.measure(Bench(bench_server, 8, folder), SYSTEMS[name], 0)
 
 
-@pytest.mark.parametrize("cases", TINY, ids=["crash and load", "delays and idling", "flood"])
+@pytest.mark.parametrize(
+    "cases",
+    [TINY[0], *(pytest.param(cases, marks=pytest.mark.soak) for cases in TINY[1:])],
+    ids=["crash and load", "delays and idling", "flood"],
+)
 def test_each_measure_handles_every_message_and_gives_its_figures(
     cases: list[tuple[Measure, str]], server: EmbeddedServer, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_process_that_is_stopped_for_too_long_is_fenced_and_order_is_kept(
     assert "fenced" in log or "declared dead" in log
 
 
+@pytest.mark.soak
 def test_a_killed_server_that_comes_back(
     private: PrivateServer, namespace: str, tmp_path: Path
 ) -> None:

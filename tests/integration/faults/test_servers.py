@@ -148,6 +148,7 @@ def test_scripts_flushed_under_load(fleet: Fleet) -> None:
         assert "ERROR" not in one.log + two.log
 
 
+@pytest.mark.soak
 def test_connections_killed_under_load(private_fleet: Fleet) -> None:
     fleet = private_fleet
     with fleet.workers() as one, fleet.workers() as two, Load(fleet) as load:

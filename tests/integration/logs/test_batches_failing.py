@@ -238,6 +238,7 @@ def test_what_a_batch_emits_is_committed_with_all_of_its_events(
     assert [one["done"] for one in bench.audit(client, Note, "whole")] == sizes
 
 
+@pytest.mark.soak
 def test_memory_stays_flat_over_many_batches(bench: Bench) -> None:
     done = 0
 
