@@ -165,11 +165,14 @@ class Running(Owning):
 
     def commit(self, process: Process, batch: Sequence[Settlement]) -> None:
         """See `Acting`; and who owns the partition now is woken."""
+        # Who is fenced for one stream of the batch settles nothing of it.
+        fences = self.model.fences
+        dead = {one.consumer for one in batch if one.source.keys.fence(one.consumer) in fences}
         woken = {
             one.source.keys.wake: self._newest(one.source.keys.wake)
             for one in batch
             if one.source.ordered and self.owner(one.source) not in ("", one.consumer)
-            if one.source.keys.fence(one.consumer) not in self.model.fences
+            if one.consumer not in dead
         }
         super().commit(process, batch)
         for wake, before in woken.items():
