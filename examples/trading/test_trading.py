@@ -205,7 +205,7 @@ def test_the_whole_system_on_a_feed_with_faults(broker: TestBroker, tmp_path: Pa
     times = iter(range(1_000 * MS, 10_000 * MS, 2 * MS))
     feed = Feed(clock_ns=lambda: next(times))
     broker.publish(*(next(feed) for _ in range(1_000)))
-    broker.run_until_idle()
+    broker.run_until_idle(timeout_s=20)
     (tmp_path / INJECTED).write_text("\n".join(json.dumps(one) for one in feed.injected))
     report = check()
     assert report.problems == []
