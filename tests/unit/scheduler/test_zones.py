@@ -72,7 +72,11 @@ def matcher(
 
 
 def walked(
-    matches: Callable[[datetime], bool], every_hour: bool, where: tzinfo, start: datetime, hours: int
+    matches: Callable[[datetime], bool],
+    every_hour: bool,
+    where: tzinfo,
+    start: datetime,
+    hours: int,
 ) -> Iterator[datetime]:
     """The same, minute by minute."""
     at = start.replace(second=0, microsecond=0)
