@@ -79,6 +79,7 @@ def run_scheduler(settings: Settings, broker: RedisStreamsBroker | None = None) 
         sys.stderr.flush()
         os._exit(CUT_SHORT)
     broker.close()
+    _logger.info("Stopped.")
     return 0
 
 
