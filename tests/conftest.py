@@ -18,6 +18,7 @@ have the machine for themselves: see `tests.support.alone`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,8 +56,10 @@ class OwnServer(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Side by side, tests take turns."""
+    """Side by side, tests take turns; their children run without coverage."""
     if hasattr(config, "workerinput"):
+        # It makes every start of a process twice as slow, and what they run is measured here too.
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
         turns = Turns(Path(config.option.basetemp).parent)
         config.stash[_turns] = turns
         config.add_cleanup(turns.close)

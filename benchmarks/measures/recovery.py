@@ -31,8 +31,8 @@ _WORK_MS = 10.0
 #: Load, as a share of what one process can do: the one that is left can do it all.
 _LOAD = 0.5
 
-#: Seconds that the load goes on after the kill.
-_AFTER_S = 1.0
+#: Seconds that the load goes on after the kill, and that the second worker may take to start.
+_AFTER_S = 2.5
 
 #: Seconds by which each round kills later, so that it meets another moment of the heartbeats.
 _STEP_S = 0.37
@@ -87,13 +87,13 @@ class Recovery:
         """Return when a worker was killed, and which row of the ledger it has."""
         messages = stage.ledger.capacity - WARM_UP
         with stage.load("paced", WARM_UP, messages, rate_per_s, warm_up=True) as producer:
-            while not stage.ledger.sent[before]:
+            while not stage.ledger.sent[before] or len(stage.ledger.pids) < 2:
                 workers.check()
+                if producer.ended():
+                    raise ChildFailed("one of two workers handled nothing; let the load last")
                 producer.check()
                 time.sleep(_POLL_S)
             rows = {os.getpgid(pid): row for row, pid in enumerate(stage.ledger.pids)}
-            if len(rows) < 2:
-                raise ChildFailed("one of two workers had handled nothing yet; let the load last")
             victim = rows[workers.group(0)]
             while not producer.ended() and not _is_busy(stage.ledger, victim, before):
                 time.sleep(_POLL_S / 4)

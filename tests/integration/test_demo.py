@@ -25,8 +25,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 MARK = "DEMO_TEST_DIRECTORY"
 #: Orders that the venue refuses at first, with the seed and the number of events of the whole run.
 REFUSED = 3
-#: A process that is killed while it opens its coverage file leaves one that cannot be read.
-NO_COVERAGE: dict[str, str | None] = {"COVERAGE_PROCESS_CONFIG": None}
 HANDLERS = ["demo.find_signal", "demo.place_order", "demo.fill_order", "demo.keep_position"]
 
 
@@ -48,17 +46,14 @@ def processes(directory: Path) -> dict[int, str]:
 
 
 class Demo(Child):
-    """A running `streamatiq demo`, whose temporary directories are in `directory`.
+    """A running `streamatiq demo`, whose temporary directories are in `directory`."""
 
-    `killed` says that processes of it will be killed by -9.
-    """
-
-    def __init__(self, directory: Path, *options: str, killed: bool = False) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         env: dict[str, str | None] = {"TMPDIR": str(directory), MARK: str(directory)}
         super().__init__(
             [str(Path(sys.executable).with_name("streamatiq")), "demo", *options],
-            env=env | {"PYTHONUNBUFFERED": "1"} | (NO_COVERAGE if killed else {}),
+            env=env | {"PYTHONUNBUFFERED": "1"},
             cwd=directory,
         )
 
@@ -116,7 +111,7 @@ def test_a_whole_run_handles_everything_and_leaves_only_its_data(
 
 @pytest.mark.parametrize("moment", ["Starting an embedded server.*", "Starting worker processes.*"])
 def test_ctrl_c_while_starting(tmp_path: Path, moment: str) -> None:
-    demo = Demo(tmp_path, killed="worker" in moment)
+    demo = Demo(tmp_path)
     demo.wait_for_line(moment)
     demo.signal(signal.SIGINT)
     ended = demo.wait(10)
@@ -165,7 +160,7 @@ def test_ctrl_c_while_the_last_events_are_handled(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, killed=True)
+    demo = Demo(tmp_path)
     demo.wait_for_line("0 of 20 s: .*")
     demo.signal(signal.SIGINT)
     demo.wait_for_line("Stopping the worker processes.*")
@@ -180,7 +175,7 @@ def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["Starting worker processes.*", "0 of 20 s: .*"])
 def test_a_killed_demo_leaves_no_process(tmp_path: Path, moment: str) -> None:
-    demo = Demo(tmp_path, killed=True)
+    demo = Demo(tmp_path)
     demo.wait_for_line(moment)
     for program in ("valkey", "dramatiq"):
         wait_until(lambda program=program: program in " ".join(demo.others().values()), 5, program)
@@ -196,7 +191,7 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path, moment: str) -> None:
 def test_a_demo_of_a_killed_make_stops(tmp_path: Path) -> None:
     """make cannot pass a kill -9 on; the demo sees that its parent is gone."""
     command = [str(Path(sys.executable).with_name("streamatiq")), "demo"]
-    env = {"TMPDIR": str(tmp_path), MARK: str(tmp_path), "MAKELEVEL": "1"} | NO_COVERAGE
+    env = {"TMPDIR": str(tmp_path), MARK: str(tmp_path), "MAKELEVEL": "1"}
     make = start_python(f"import subprocess; subprocess.run({command!r})", env=env, cwd=tmp_path)
     make.wait_for_line("Starting worker processes.*")
     make.signal(signal.SIGKILL)
@@ -206,7 +201,7 @@ def test_a_demo_of_a_killed_make_stops(tmp_path: Path) -> None:
 
 
 def test_when_worker_processes_die_the_demo_says_why_and_stops(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--rate", "200", killed=True)
+    demo = Demo(tmp_path, "--rate", "200")
     demo.wait_for_line("0 of 20 s: .*")
     main = min(pid for pid, command in demo.others().items() if "dramatiq" in command)
     os.kill(main, signal.SIGKILL)  # its workers are orphans now

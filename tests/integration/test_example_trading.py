@@ -19,9 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 def test_its_own_tests_pass() -> None:
     options = ["-q", "-p", "no:cacheprovider", "trading"]
-    # Without coverage, which makes it slow where the machine is busy.
-    quick = {"COVERAGE_PROCESS_CONFIG": None}
-    with Child([sys.executable, "-m", "pytest", *options], cwd=EXAMPLES, env=quick) as child:
+    with Child([sys.executable, "-m", "pytest", *options], cwd=EXAMPLES) as child:
         ended = child.wait(28)
         assert ended.returncode == 0, child
         assert re.search(r"^1\d passed in ", ended.stdout, re.MULTILINE), child
@@ -29,8 +27,7 @@ def test_its_own_tests_pass() -> None:
 
 def test_a_run_with_real_processes_and_a_killed_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trading", "--seconds", "2.5", "--folder", str(tmp_path)]
-    # A killed process leaves a coverage file that cannot be read.
-    with Child(command, cwd=EXAMPLES, env={"COVERAGE_PROCESS_CONFIG": None}) as child:
+    with Child(command, cwd=EXAMPLES) as child:
         ended = child.wait(28)
     assert ended.returncode == 0, f"{child}\n{_text(tmp_path / 'workers.log')}"
     assert "All of it agrees." in ended.stdout

@@ -1,9 +1,7 @@
-"""Python child processes of tests: output captured in files, coverage on, none left behind.
+"""Python child processes of tests: output captured in files, none left behind.
 
 Each child leads a session of its own. `kill_leftovers`, which a fixture calls after every test,
-kills the sessions' process groups, so that grandchildren end too. Coverage needs nothing but the
-inherited environment: its `patch = ["subprocess"]` leaves its settings in COVERAGE_PROCESS_CONFIG,
-which `env` here only adds to. A child killed by -9 leaves no coverage data; nothing can.
+kills the sessions' process groups, so that grandchildren end too.
 """
 
 from __future__ import annotations

@@ -21,9 +21,6 @@ from streamatiq.demo.place import (
     server_url,
 )
 
-#: A process that is killed while it opens its coverage file leaves one that cannot be read.
-NO_COVERAGE = {"COVERAGE_PROCESS_CONFIG": None}
-
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directory:
@@ -79,7 +76,7 @@ def test_a_process_group_ends_with_its_lifeline(tmp_path: Path) -> None:
         "import streamatiq.demo.lifeline\n"
         "print('follows', child.pid, flush=True)\n"
         "child.wait()\n",
-        env={lifeline.VARIABLE: str(path), **NO_COVERAGE},
+        env={lifeline.VARIABLE: str(path)},
     )
     child = int(leader.wait_for_line(r"follows (\d+)")[1])
     assert not lifeline.abandoned(path)
@@ -92,7 +89,7 @@ def test_a_process_group_ends_with_its_lifeline(tmp_path: Path) -> None:
 def test_a_process_whose_lifeline_is_gone_already_ends(tmp_path: Path) -> None:
     late = start_python(
         "import streamatiq.demo.lifeline, time; time.sleep(60)",
-        env={lifeline.VARIABLE: str(tmp_path / "none"), **NO_COVERAGE},
+        env={lifeline.VARIABLE: str(tmp_path / "none")},
     )
     assert late.wait().returncode == -signal.SIGKILL
 

@@ -7,7 +7,7 @@ import pytest
 from .recording import recording
 from .run import Plan, Run, run
 
-CUT = Plan("cut of 20,000 rows", limit=20_000, speed="max", timeout_s=20)
+CUT = Plan("cut of 8,000 rows", limit=8_000, speed="max", timeout_s=20)
 WHOLE = Plan("whole file", limit=None, speed="max", timeout_s=900)
 #: Fast enough to end in a minute and a half, slow enough for latencies that are not queueing.
 PACED = Plan("whole file, 4 x the recorded pace", limit=None, speed="4", timeout_s=900)
