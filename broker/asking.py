@@ -74,16 +74,16 @@ class Asking:
             if one.expires_ns:
                 with suppress(TurnedAway):  # the member knows
                     self._ask_deadline(one)
+        batch.choose()
         for hook, middleware in self._before_delivery():
-            batch.choose()
             at_once = getattr(middleware, "before_batch", None)
             if at_once is not None:
                 self._ask_at_once(at_once, middleware, batch)
-                continue
-            for one in batch.chosen:
-                with suppress(TurnedAway):
-                    self._ask(hook, middleware, one)
-        batch.choose()
+            else:
+                for one in batch.chosen:
+                    with suppress(TurnedAway):
+                        self._ask(hook, middleware, one)
+            batch.choose()
         batch.part_with_exceptions()
         for one in batch.out_of_order():
             with suppress(TurnedAway):

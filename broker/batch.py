@@ -57,13 +57,26 @@ class Batch(Delivery):
         self.attempt = first.attempt if len(members) == 1 else 1
         #: Whether the handler said which of its members have failed.
         self.members_failed = False
-        self.choose()
+        self._choose(self.members)
 
     def choose(self) -> None:
         """Leaves out the members that were turned away."""
-        self.chosen = [one for one in self.members if not one.turned_away]
+        chosen = [one for one in self.members if not one.turned_away]
+        if len(chosen) != len(self.chosen):
+            self._choose(chosen)
+
+    def _choose(self, chosen: list[Delivery]) -> None:
+        self.chosen = chosen
         self.args = ([one.event for one in self.chosen],)
-        self._by_id = {one.event.id: one for one in self.chosen if one.event is not None}
+        self._known: dict[UUID, Delivery] | None = None
+
+    @property
+    def _by_id(self) -> dict[UUID, Delivery]:
+        """The chosen ones by their events' ids: asked for by handlers that emit, or say what has
+        failed."""
+        if self._known is None:
+            self._known = {one.event.id: one for one in self.chosen if one.event is not None}
+        return self._known
 
     def part_with_exceptions(self) -> None:
         """Of several, those for which something else is to run in place of the handler leave the
@@ -75,7 +88,6 @@ class Batch(Delivery):
             if one.instead is not None and one.claimed is not None:
                 one.turned_away = True
                 one.claimed = one.claimed._replace(cap=1)
-        self.choose()
 
     def out_of_order(self) -> list[Delivery]:
         """Of an ordered subscription, the chosen ones that are behind one of their key that comes

@@ -170,20 +170,19 @@ class Buffer:
         self._handed_out += len(taken)
         return taken
 
-    def release(self) -> None:
-        """An entry that was handed out needs its slot no more."""
+    def ended(self, ends: Iterable[tuple[Claimed | None, bool]]) -> None:
+        """Entries that were handed out were settled, or return."""
+        count = 0
         with self._lock:
-            self._released_one()
+            for claimed, returns in ends:
+                count += 1
+                if claimed is not None:
+                    self._shelf.ended(claimed, returns=returns)
+            self._release(count)
 
-    def ended(self, claimed: Claimed, *, returns: bool) -> None:
-        """An entry that was handed out was settled, or it `returns`."""
-        with self._lock:
-            self._shelf.ended(claimed, returns=returns)
-            self._released_one()
-
-    def _released_one(self) -> None:
-        self._handed_out -= 1
-        self._released += 1
+    def _release(self, count: int) -> None:
+        self._handed_out -= count
+        self._released += count
         if self._shelf.ready or self._shelf.next_look < math.inf:
             self._takeable.notify()
         if self._worth_fetching():

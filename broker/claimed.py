@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from ..events import Event
@@ -36,8 +37,10 @@ class Claimed(NamedTuple):
     cap: int = 0
     #: What it is for the guards, once that was asked.
     subject: Subject | None = None
-    #: Its business key, where it was reserved before it came back here.
+    #: Its business key, where it was reserved before it came back here, or ahead of its run.
     reserved: Reservation | None = None
+    #: When it was reserved ahead, s, monotonic clock; inf: it was not ahead.
+    reserved_s: float = math.inf
     #: How it ends, where that is known before anybody has run it.
     ending: Action | None = None
 

@@ -12,8 +12,8 @@ one bad entry does not hold up the others; an entry that still cannot be settled
 delivered again. What is submitted together is settled in one call: as a whole, or not at all.
 A crash of the process leaves its unsettled entries pending.
 
-`_lock` guards `_waiting`, `_unsettled`, `_by_priority`, `_idle` and `_closing`; the thread alone
-uses the link.
+`_lock` guards `_waiting`, `_unsettled`, `_by_priority`, `_patient`, `_idle` and `_closing`; the
+thread alone uses the link.
 """
 
 from __future__ import annotations
@@ -87,6 +87,9 @@ class Committer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._all_settled = threading.Condition(self._lock)
+        #: Threads that wait for room, by priority.
+        self._patient: Counter[int] = Counter()
         #: What was submitted together is settled in one call.
         self._waiting = SettlingOrder()
         self._unsettled = 0
@@ -118,7 +121,14 @@ class Committer:
         def has_room() -> bool:
             return sum(n for of, n in self._by_priority.items() if of <= priority) < WINDOW
 
-        if self._unsettled >= WINDOW and not self._room.wait_for(has_room, PATIENCE_S):
+        if self._unsettled < WINDOW:
+            return
+        self._patient[priority] += 1
+        try:
+            found = self._room.wait_for(has_room, PATIENCE_S)
+        finally:
+            self._patient[priority] -= 1
+        if not found:
             raise BrokerConnectionError(
                 f"{self._unsettled} deliveries wait to be settled and {self._shown} has not "
                 f"answered for {PATIENCE_S:.0f} s; this one is kept and tried again."
@@ -141,7 +151,7 @@ class Committer:
     def flush(self, timeout_s: float) -> bool:
         """Waits until all that was submitted is settled; False when that took too long."""
         with self._lock:
-            return self._room.wait_for(lambda: self._unsettled == 0, timeout_s)
+            return self._all_settled.wait_for(lambda: self._unsettled == 0, timeout_s)
 
     def close(self, timeout_s: float) -> int:
         """Flushes and stops; returns how many deliveries stay unsettled (and so pending)."""
@@ -193,15 +203,26 @@ class Committer:
                 units = self._waiting.take(MAX_BATCH)
             batch = [one for together in units for one in together]
             again = self._commit(units)
-            self._in_flight.remove([one.held for one in batch if one not in again])
+            ended = [one for one in batch if one not in again] if again else batch
+            self._in_flight.remove([one.held for one in ended])
             with self._lock:
                 self._unsettled += len(again) - len(batch)
-                for one in batch:
-                    self._by_priority[one.source.priority] -= 1
+                for together in units:
+                    self._by_priority[together[0].source.priority] -= len(together)
                 for one in again:
                     self._by_priority[one.source.priority] += 1
                     self._waiting.add((one,))
-                self._room.notify_all()
+                self._tell(len(units))
+
+    def _tell(self, settled: int) -> None:
+        """Wakes who waits. Each of `settled` units has made room for one about its size; to wake
+        all for that, again and again, would keep the others from the interpreter."""
+        if self._unsettled == 0:
+            self._all_settled.notify_all()
+        if sum(1 for count in self._patient.values() if count) > 1 or self._unsettled < WINDOW // 2:
+            self._room.notify_all()
+        else:
+            self._room.notify(settled)
 
     def _commit(self, units: Sequence[Sequence[Settlement]]) -> list[Settlement]:
         """Settles `units` in one call; returns what must be submitted again, in another form."""

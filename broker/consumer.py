@@ -117,16 +117,17 @@ class StreamConsumer(Consumer):
             claimed = whole
         data = payload(claimed)
         delivery = Delivery(
-            source=claimed.source,
-            consumer=claimed.consumer,
-            entry_id=claimed.entry_id,
-            data=data,
-            appended_ns=appended_ns(claimed),
-            has_options=claimed.options is not None,
-            claimed_ns=claimed.claimed_ns,
-            claimed=claimed,
+            claimed.source,
+            claimed.consumer,
+            claimed.entry_id,
+            data,
+            claimed.options is not None,
+            appended_ns(claimed),
+            claimed.claimed_ns,
+            claimed,
         )
-        delivery.reserved = claimed.reserved
+        if claimed.reserved is not None:
+            delivery.reserved, delivery.reserved_s = claimed.reserved, claimed.reserved_s
         try:
             if claimed.source.is_log:
                 _fill_event(delivery, claimed, self._valid_for_ms)
@@ -158,7 +159,7 @@ class StreamConsumer(Consumer):
 
     def _end(self, claimed: Claimed, action: Action) -> None:
         self._committer.submit_at_once([settled_unrun(claimed, action)])
-        self._intake.ended(claimed, returns=False)
+        self._intake.ended((claimed, False))
 
     def ack(self, message: MessageProxy) -> None:
         """Records how `message` ended and returns at once; see `Committer`.
@@ -238,7 +239,9 @@ class StreamConsumer(Consumer):
         if ends:
             self._committer.submit(*(_settlement(one, action) for one, action in ends))
         for one, action in ends:
-            self._settled(one, action)
+            one.settled = True
+            one.outcome = action.outcome
+        self._intake.ended(*((one.claimed, _returns(action)) for one, action in ends))
         batch.settled = True
         outcomes = {one.outcome for one in batch.chosen if one.outcome}
         batch.outcome = outcomes.pop() if len(outcomes) == 1 else "mixed"
@@ -253,13 +256,10 @@ class StreamConsumer(Consumer):
             current_delivery.set(None)
             return
         self._committer.submit(_settlement(delivery, action))
-        self._settled(delivery, action)
-        current_delivery.set(None)
-
-    def _settled(self, delivery: Delivery, action: Action) -> None:
         delivery.settled = True
         delivery.outcome = action.outcome
-        _release(self._intake, delivery.claimed, returns=isinstance(action, Park | HandBack))
+        self._intake.ended((delivery.claimed, _returns(action)))
+        current_delivery.set(None)
 
     def _outcome(self, delivery: Delivery) -> Action | None:
         """How it ends; None: it goes back into the buffer."""
@@ -301,29 +301,27 @@ class StreamConsumer(Consumer):
 
 
 def _settlement(delivery: Delivery, action: Action) -> Settlement:
-    retried = delivery.retry_message
+    retried, event = delivery.retry_message, delivery.event
     return Settlement(
-        source=delivery.source,
-        consumer=delivery.consumer,
-        entry_id=delivery.entry_id,
-        event_id=delivery.event_id,
-        action=action,
-        emits=delivery.emits if action is DONE else (),
-        messages=[*delivery.messages, retried] if retried else delivery.messages,
-        attempt=delivery.attempt,
-        has_options=delivery.has_options,
-        times=delivery.times(),
-        happened_ns=0 if delivery.event is None else delivery.event.ts_event,
-        key=_business_key(delivery, action),
-        states=delivery.state.writes() if delivery.state and action is DONE else (),
+        delivery.source,
+        delivery.consumer,
+        delivery.entry_id,
+        b"" if event is None else event.id.bytes,
+        action,
+        delivery.emits if action is DONE else (),
+        [*delivery.messages, retried] if retried else delivery.messages,
+        delivery.attempt,
+        delivery.has_options,
+        delivery.times(),
+        0 if event is None else event.ts_event,
+        None if delivery.reserved is None else _business_key(delivery, delivery.reserved, action),
+        delivery.state.writes() if delivery.state and action is DONE else (),
     )
 
 
-def _release(intake: Intake, claimed: Claimed | None, *, returns: bool) -> None:
-    if claimed is None:
-        intake.release()
-    else:
-        intake.ended(claimed, returns=returns)
+def _returns(action: Action) -> bool:
+    """Whether an entry comes again, here or elsewhere."""
+    return action is not DONE and isinstance(action, Park | HandBack)
 
 
 def _again(delivery: Delivery, *, cap: int | None = None, keep: bool = True) -> Claimed | None:
@@ -364,7 +362,7 @@ def hand_back(
                     continue
                 one.settled = True
                 if intake is not None:
-                    _release(intake, one.claimed, returns=True)
+                    intake.ended((one.claimed, True))
             settlements.append(
                 Settlement(
                     one.source, one.consumer, one.entry_id, b"", HAND_BACK, key=_freed(one.reserved)
@@ -439,11 +437,9 @@ def _fill_message(delivery: Delivery, decoded: dict[str, Any] | None) -> None:
     delivery.published_ns = delivery.appended_ns
 
 
-def _business_key(delivery: Delivery, action: Action) -> BusinessKey | None:
-    if delivery.reserved is None:
-        return None
+def _business_key(delivery: Delivery, reserved: Reservation, action: Action) -> BusinessKey:
     return BusinessKey(
-        *delivery.reserved, name=_letter_name(delivery, action), becomes=_becomes(delivery, action)
+        *reserved, name=_letter_name(delivery, action), becomes=_becomes(delivery, action)
     )
 
 

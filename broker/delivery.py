@@ -11,6 +11,7 @@ enqueues is collected in `messages`, and committed with the settle.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,6 +71,8 @@ class Delivery(MessageProxy):
     expires_ns = 0
     #: Its business key, once it is reserved for this delivery, or may be.
     reserved: Reservation | None = None
+    #: When it was reserved ahead, s, monotonic clock; inf: it was not ahead.
+    reserved_s = math.inf
     #: Whether nobody knows if what its business key stands for was done.
     uncertain = False
     #: What runs in place of the handler; is given a function that runs the handler.
@@ -85,7 +88,6 @@ class Delivery(MessageProxy):
 
     def __init__(
         self,
-        *,
         source: Source,
         consumer: str,
         entry_id: bytes,

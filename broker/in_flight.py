@@ -13,7 +13,6 @@ held, and while its one entry runs.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Collection
 
 from .sources import Source
@@ -31,7 +30,7 @@ class InFlight:
         self._changed = threading.Condition()
         #: How often each is held: one that was parked may be claimed again before its first
         #: delivery is taken out.
-        self._held: Counter[Held] = Counter()
+        self._held: dict[Held, int] = {}
         #: What looked lost at the last comparison.
         self._suspected: dict[tuple[str, str, str], set[bytes]] = {}
         self._alone: object | None = None
@@ -42,15 +41,20 @@ class InFlight:
     def add(self, held: Collection[Held]) -> None:
         """The entries were claimed."""
         with self._changed:
-            self._held.update(held)
+            count = self._held
+            for one in held:
+                count[one] = count.get(one, 0) + 1
 
     def remove(self, held: Collection[Held]) -> None:
         """The entries were settled, parked or handed back."""
         with self._changed:
+            count = self._held
             for one in held:
-                self._held[one] -= 1
-                if self._held[one] <= 0:
-                    del self._held[one]
+                left = count.get(one, 0) - 1
+                if left > 0:
+                    count[one] = left
+                else:
+                    count.pop(one, None)
             if self._alone is not None and not self._held:
                 self._changed.notify_all()
 

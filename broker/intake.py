@@ -82,6 +82,7 @@ class Intake:
       threads: Worker threads of this process.
       batch_size: Entries that one fetch takes at most.
       gatekeeper: Tells what may run; default: everything.
+      prepare: Looks at what one read has brought; see `Reader`.
       subscription: How its events are to be run; None for a work queue.
       window_ms: How long a publish id is kept at least.
       clock_ns: Wall clock, ns.
@@ -107,6 +108,7 @@ class Intake:
         batch_size: int,
         window_ms: int,
         gatekeeper: Gatekeeper | None = None,
+        prepare: Callable[[list[Claimed]], list[Claimed]] = lambda claimed: claimed,
         subscription: Subscription | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -149,6 +151,7 @@ class Intake:
             interrupt=self.interrupt,
             buffer=self._buffer,
             gatekeeper=gatekeeper,
+            prepare=prepare,
             window_ms=window_ms,
             stopping=self._stopping,
             clock_ns=clock_ns,
@@ -173,9 +176,10 @@ class Intake:
             self._begin()
         return self._buffer.take_many(most, prefetch, timeout_s, linger_s)
 
-    def ended(self, claimed: Claimed, *, returns: bool) -> None:
-        """An entry that was handed out was settled, or it `returns` later."""
-        self._buffer.ended(claimed, returns=returns)
+    def ended(self, *ends: tuple[Claimed | None, bool]) -> None:
+        """Entries that were handed out were settled, or will return: what was claimed, if that is
+        known, and whether it returns."""
+        self._buffer.ended(ends)
 
     def put_back(self, claimed: Sequence[Claimed], hold_s: float = 0.0) -> list[Claimed]:
         """Takes back what was handed out and is not to run now; returns what is needless."""
@@ -200,10 +204,6 @@ class Intake:
             trouble=self._reader.trouble,
             buffer=self._buffer.view(),
         )
-
-    def release(self) -> None:
-        """An entry that was handed out needs its slot no more."""
-        self._buffer.release()
 
     def interrupt(self) -> None:
         """Ends the blocking read, if it is in one. From any thread."""

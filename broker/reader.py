@@ -86,6 +86,8 @@ class Reader:
       interrupt: Ends the link's blocking read, from another connection.
       buffer: Where entries go.
       gatekeeper: Tells whether the queue may be read.
+      prepare: Given what one read has brought, returns the same with what it has found out about it
+        for all at once. Raises nothing; called in this thread.
       window_ms: How long a publish id is kept at least.
       stopping: Set when nothing is to be read any more.
       clock_ns: Wall clock, ns.
@@ -111,6 +113,7 @@ class Reader:
         interrupt: Callable[[], None],
         buffer: Buffer,
         gatekeeper: Gatekeeper,
+        prepare: Callable[[list[Claimed]], list[Claimed]],
         window_ms: int,
         stopping: threading.Event,
         clock_ns: Callable[[], int],
@@ -135,6 +138,7 @@ class Reader:
         self._interrupt = interrupt
         self._buffer = buffer
         self._gatekeeper = gatekeeper
+        self._prepare = prepare
         self._clogged = False
         self._window_ms = window_ms
         self._stopping = stopping
@@ -297,6 +301,7 @@ class Reader:
                 self._end(cancelled, CANCELLED)
         claimed = marked_done(self._link, claimed, again, self._window_ms)
         if claimed:
+            claimed = self._prepare(claimed)
             needless = self._buffer.put(claimed)
             if needless:
                 self._end(needless, CONFLATED)

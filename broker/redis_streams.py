@@ -16,10 +16,10 @@ from ..errors import BacklogFull, BatchFailed, BrokerError
 from ..settings import Settings
 from .asking import Asking
 from .batch import Batch
+from .claimed import Claimed
 from .consumer import StreamConsumer, end_unrun, hand_back
 from .current import current_delivery
 from .delivery import Delivery
-from .freezing import freeze
 from .gatekeeping import Gatekeeper
 from .groups import groups_maker
 from .guard_subjects import claimed_subject, whole_subject
@@ -32,6 +32,7 @@ from .outages import Outages
 from .process import ConsumingProcess
 from .server import check_server
 from .settlements import Enqueue
+from .tuning import tune
 from .turning_away import TurnedAway
 
 __all__ = ["RedisStreamsBroker"]
@@ -117,8 +118,8 @@ class RedisStreamsBroker(GuardedBroker):
             return
         elif signal == "worker_boot":
             self._boot(args[0])
-            if self._in_command_line and self.settings.workers.freeze:
-                freeze()
+            if self._in_command_line and self.settings.workers.tune:
+                tune()
         elif signal == "worker_shutdown":
             self._stop_reading(args[0])
         for hook, middleware in self._hooks.before(signal):
@@ -370,12 +371,27 @@ class RedisStreamsBroker(GuardedBroker):
             batch_size=self.settings.processor.batch_size,
             window_ms=self._window_ms,
             subscription=subscription,
+            prepare=self._look_ahead,
             gatekeeper=Gatekeeper(
                 process.guards,
                 describe=partial(claimed_subject, self),
                 whole=lambda: whole_subject(self, queue_name),
             ),
         )
+
+    def _look_ahead(self, claimed: list[Claimed]) -> list[Claimed]:
+        """Asks the hooks `before_buffering(broker, claimed)`. They are called in an intake's thread
+        with what one read has brought, of one queue, and return the same with what they have found
+        out about all of it at once, which saves the workers' threads a round trip each. They must
+        return soon."""
+        for hook, middleware in self._hooks.before("buffering"):
+            try:
+                claimed = hook(self, claimed) or claimed
+            except Exception:
+                self.logger.critical(
+                    "Unexpected failure in before_buffering of %r.", middleware, exc_info=True
+                )
+        return claimed
 
     def _consuming(self) -> ConsumingProcess:
         with self._lock:

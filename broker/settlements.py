@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -272,8 +273,8 @@ def _group(
     n_specials = 0
     for one in members:
         action = one.action
-        plain_end = isinstance(action, Ended) and not one.emits and not one.messages
-        if plain_end and one.key is None and not one.states:
+        plain_end = action is DONE or isinstance(action, Ended)
+        if plain_end and not one.emits and not one.messages and one.key is None and not one.states:
             plain.append(one.entry_id)
             events.append(one.event_id)
         else:
@@ -311,9 +312,9 @@ def settle(
       window_ms: How long publish ids are kept at least, and done marks where the source does not
         say.
     """
-    groups: dict[tuple[Source, str], list[Settlement]] = {}
+    groups: dict[tuple[Source, str], list[Settlement]] = defaultdict(list)
     for one in batch:
-        groups.setdefault((one.source, one.consumer), []).append(one)
+        groups[one.source, one.consumer].append(one)
 
     targets = _Targets()
     keys: list[str] = [batch[0].source.keys.batch(writer)]

@@ -1,8 +1,8 @@
 """Idempotency by business key. See `Idempotency` and docs/exactly-once.md.
 
-The reservation is taken in the worker's thread, right before the handler runs; how it ends is part
-of the settle. What a crash leaves behind is a reservation of a run that is no more: the next
-delivery finds it, and `on_uncertain` decides.
+The reservation is taken in the worker's thread, right before the handler runs, or a moment earlier
+(see `reserving_ahead`); how it ends is part of the settle. What a crash leaves behind is a
+reservation of a run that is no more: the next delivery finds it, and `on_uncertain` decides.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -20,6 +21,7 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from ..broker import Delivery, RedisStreamsBroker, current_delivery
+from ..broker.claimed import Claimed
 from ..broker.combining import Combiner
 from ..broker.connections import LinkPool
 from ..broker.dead_letters import dead_letter
@@ -38,6 +40,7 @@ from ..errors import BrokerConnectionError, HandlerError, UncertainOutcome
 from ..events import Event
 from .emitting import collect
 from .idempotency_options import Plan, plan_of
+from .reserving_ahead import FRESH_S, Ahead
 
 __all__ = ["Idempotency"]
 
@@ -53,8 +56,8 @@ class Idempotency(Middleware):
     `broker.add_middleware(Idempotency())` before they are declared. It has these options:
 
       idempotency_key: A function of the event, or of the actor's arguments, that returns a str;
-        None or '' means that this one has none. It is called once a delivery, must depend on
-        nothing but its arguments, and be quick.
+        None or '' means that this one has none. It must depend on nothing but its arguments, and
+        be quick: it is called once or twice a delivery, also in the thread that reads.
       idempotency_ttl_s: How long keys are remembered at least, seconds, and at most twice as long;
         None: for ever. Default: the settings' `event_bus.idempotency_window`, and for ever for
         subscriptions to orders. Longer than the longest run: a key that expires under a running
@@ -70,8 +73,9 @@ class Idempotency(Middleware):
     of the same actor and key in one work queue, one at a time runs its handler, and none once one
     is done, for as long as the key is remembered. Events with the same business key must therefore
     share their partition key. A handler that raises frees its key, except where it was interrupted
-    (time limit, shutdown) or raises `UncertainOutcome`. Costs a delivery that has a key one round
-    trip, which all share that ask at the same moment, and nothing for the others.
+    (time limit, shutdown) or raises `UncertainOutcome`. What is read
+    together shares one round trip; a delivery that comes alone, or has another `on_uncertain` than
+    `rerun`, costs one, shared by those that ask at the same moment. Without a key it costs nothing.
 
     Thread-safe. It must come behind other middleware that turns deliveries away.
     """
@@ -82,6 +86,7 @@ class Idempotency(Middleware):
         self._plans: dict[Actor[..., Any], Plan] = {}
         #: By the connections that they use: middleware may serve several brokers.
         self._combiners: dict[LinkPool, Combiner[Ask, list[Answer]]] = {}
+        self._ahead = Ahead()
 
     @property
     def actor_options(self) -> set[str]:
@@ -100,10 +105,15 @@ class Idempotency(Middleware):
             plan = plan_of(broker, actor, self._plans.values())
             if plan is not None:
                 self._plans[actor] = plan
+                self._ahead.add(broker, plan)
                 actor.fn = _replaceable(actor.fn)
 
+    def before_buffering(self, broker: RedisStreamsBroker, claimed: list[Claimed]) -> list[Claimed]:
+        """Reserves the business keys of what one read has brought, where that does no harm."""
+        return self._ahead.reserve(broker, claimed)
+
     def before_delivery(self, broker: RedisStreamsBroker, delivery: Delivery) -> None:
-        """Reserves the delivery's business key.
+        """Reserves the delivery's business key, unless it just was.
 
         Raises:
           TurnedAway: The handler does not run.
@@ -127,8 +137,9 @@ class Idempotency(Middleware):
         if plan is None:
             return []
         streams: dict[tuple[object, str], list[Delivery]] = {}
+        stale_s = time.monotonic() - FRESH_S
         for one in deliveries:
-            if one.reserved is None and self._has_key(plan, one):
+            if one.reserved_s < stale_s if one.reserved else self._has_key(plan, one):
                 streams.setdefault((one.source, one.consumer), []).append(one)
         found: list[tuple[Delivery, Action, str]] = []
         for several in streams.values():
@@ -163,8 +174,7 @@ class Idempotency(Middleware):
             return False
         if not key:
             return False
-        if not delivery.source.is_log:
-            key = f"{plan.name}:{key}"
+        key = plan.stored(key, is_event=delivery.source.is_log)
         delivery.reserved = Reservation(key, plan.window_ms, os.urandom(4).hex())
         return True
 

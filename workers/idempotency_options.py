@@ -84,6 +84,10 @@ class Plan:
             )
         return found
 
+    def stored(self, key: str, *, is_event: bool) -> str:
+        """A key as it stands on the server: actors share their queue's."""
+        return key if is_event or not key else f"{self.name}:{key}"
+
 
 def _is_text(found: str) -> bool:
     try:

@@ -141,12 +141,12 @@ class WorkersSettings(_Section):
 
     Attributes:
       handlers: Modules with handlers, which `dramatiq streamatiq.workers` imports, in order.
-      freeze: Python's garbage collector leaves alone what a worker process under the `dramatiq`
-        command has loaded when it boots.
+      tune: A worker process under the `dramatiq` command sets Python's garbage collector and the
+        switch interval of its threads when it boots, unless it has changed them itself.
     """
 
     handlers: tuple[ModuleName, ...] = ()
-    freeze: bool = True
+    tune: bool = True
 
 
 class SchedulerSettings(_Section):

@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert settings.processor.checkpoint_interval == 60
     assert settings.namespace == "streamatiq"
     assert settings.workers.handlers == ()
-    assert settings.workers.freeze is True
+    assert settings.workers.tune is True
     assert settings.audit.level == "counts"
     own = settings.scheduler
     assert (own.host, own.port, own.threads) == ("127.0.0.1", 9193, 10)

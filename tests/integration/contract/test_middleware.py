@@ -266,7 +266,8 @@ def test_signals_of_a_message_come_in_dramatiqs_order(
         """Not only overridden hooks are looked up: this one answers to every name."""
 
         def __getattribute__(self, name: str) -> Any:
-            ours = name == "before_delivery"  # Dramatiq does not know it
+            # Dramatiq does not know them.
+            ours = name in ("before_delivery", "before_buffering")
             if name.startswith(("before_", "after_")) and not (ours or name.endswith(elsewhere)):
                 return lambda *args, **kwargs: seen.append(name)
             return super().__getattribute__(name)

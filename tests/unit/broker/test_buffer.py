@@ -52,7 +52,7 @@ def test_no_more_is_handed_out_than_there_are_slots() -> None:
     assert buffer.take(4, 0)
     assert buffer.take(4, 0) is None  # two slow threads
     taker, taken = _in_thread(lambda: buffer.take(4, 10))
-    buffer.release()
+    buffer.ended([(None, False)])
     taker.join(10)
     assert taken[0].entry_id == b"2-0"
 
@@ -73,7 +73,7 @@ def test_room_is_given_again_when_slots_become_free() -> None:
     reader, room = _in_thread(buffer.wait_for_room)
     assert buffer.take(2, 0)
     assert not room  # it runs: nothing to fetch for
-    buffer.release()
+    buffer.ended([(None, False)])
     reader.join(10)
     assert room[0] >= 1  # as many as it runs in a moment, by then
 
@@ -126,7 +126,7 @@ def test_every_entry_is_taken_once_by_many_threads() -> None:
     def take_all() -> None:
         while (one := buffer.take(8, 0.5)) is not None:
             taken.append(one.entry_id)
-            buffer.release()
+            buffer.ended([(None, False)])
 
     takers = [_in_thread(take_all)[0] for _ in range(4)]
     for start in range(0, 500, 25):

@@ -135,8 +135,8 @@ def test_a_message_of_wrong_types_is_undecodable(changes: dict[str, Any]) -> Non
             ended.extend(settlements)
 
     class Intake(_OneEntry):
-        def ended(self, claimed: Claimed, *, returns: bool) -> None:
-            ended.append(returns)
+        def ended(self, *ends: tuple[Claimed | None, bool]) -> None:
+            ended.extend(returns for _, returns in ends)
 
     claimed = Claimed(QUEUE, "h:1:t", b"5-0", [b"m", data], None, 0)
     consumer = StreamConsumer(Intake(claimed), Committer(), prefetch=1, timeout_ms=1)  # type: ignore[arg-type]
