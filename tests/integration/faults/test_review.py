@@ -101,13 +101,19 @@ def test_what_a_paused_worker_takes_is_given_back(
     worker = start(pausing, threads=4)
     act.send(1)
     wait_until(lambda: ran == [1] and _reading(client, pausing), timeout_s=5)
-    worker.pause()
-    act.send(2)  # its blocking read takes it
+    pausing_now = threading.Thread(target=worker.pause)
+    pausing_now.start()
     process = pausing._process
     assert process is not None
+    # Its consumer asks once more. When all threads have paused, its reader may know already.
+    wait_until(lambda: worker.consumers["default"].paused)
+    paused_s, intake = time.monotonic(), process._all()["default"]
+    wait_until(lambda: intake.view().buffer.last_asked > paused_s)
+    act.send(2)  # its blocking read takes it
     wait_until(lambda: len(process.in_flight) == 1, timeout_s=2)
     start(other)
     wait_until(lambda: ran_by_other == [2], timeout_s=5)
+    pausing_now.join()
 
 
 def test_an_odd_message_id_does_not_stop_a_queue_with_cancellations(
