@@ -23,14 +23,17 @@ from dramatiq.logging import get_logger
 
 from ..broker import RedisStreamsBroker
 from ..broker.connections import Link, RetryPolicy
-from ..errors import BrokerError
+from ..errors import BrokerError, StreamatiqError
 from . import scripts
 from .changes import MOST, Changed, Changes
+from .checkpoints.jobs import on_shutdown
 from .fencing import FencedLinks
 from .metrics import SchedulerMetrics
 from .persistence import Persistence
 from .runner import Runner
+from .schedules import MOST_SCHEDULES
 from .scripts import Lead
+from .standing import changes
 from .store import read_definitions
 from .timers import ServerClock, Timers
 
@@ -54,6 +57,8 @@ class _Term:
     epoch: int
     links: FencedLinks
     runner: Runner
+    #: Whether the schedules that the settings ask for are as they say.
+    is_settled: bool = False
 
 
 class SchedulerProcess:
@@ -182,6 +187,7 @@ class SchedulerProcess:
         """One look at the lease, and a wait for changes until the next one."""
         lead = self._lead()
         returned, self._connected = not self._connected, True
+        self._keep_standing()
         if self._term is None:
             # Of what comes from now on, whoever stands by needs to know only that a leader went.
             self._changes.last = lead.newest
@@ -245,6 +251,24 @@ class SchedulerProcess:
             self._broker.endpoint.shown,
         )
 
+    def _keep_standing(self) -> None:
+        """Once a term, the schedules that the settings ask for are made as they say."""
+        term = self._term
+        if term is None or term.is_settled:
+            return
+        wanted = changes(self._broker.settings, read_definitions(self._link, self._keys))
+        if wanted:
+            # Of two leaders with other settings, the last one decides. Refused if somebody else
+            # has changed them since: then the next turn looks again.
+            call = scripts.apply(self._keys, self.name, MOST_SCHEDULES, wanted)
+            with term.links.borrow() as link:
+                outcome = link.run(call)
+            if outcome[0] in ("CONFLICT", "FULL"):
+                self.logger.warning("Standing schedules: %s", " ".join(outcome))
+                return
+            self._load()
+        term.is_settled = True
+
     def _end_term(self) -> None:
         term, self._term = self._term, None
         if term is not None:
@@ -288,6 +312,7 @@ class SchedulerProcess:
                 self._settings.stop_timeout,
             )
             self._persist(renew, done=over, wait=threading.Event().wait)
+        self._last_checkpoint(max(1.0, give_up_s - time.monotonic()))
         self.left_runs = self.active
         if self.left_runs:
             self.logger.warning(
@@ -297,3 +322,20 @@ class SchedulerProcess:
             self._link.run(scripts.abdicate(self._keys, self.name))
         except BrokerError as error:
             self.logger.warning("Cannot sign off: %s The lease ends by itself.", error)
+
+    def _last_checkpoint(self, timeout_s: float) -> None:
+        """What was done until now is not to be a whole interval old when somebody goes back."""
+        term = self._term
+        wanted = self._broker.settings.processor.checkpoint_interval is not None
+        if term is None or not self._connected or not wanted:
+            return
+        give_up = threading.Timer(timeout_s, term.links.ended.set)
+        give_up.daemon = True
+        give_up.start()
+        try:
+            taken = on_shutdown(self._broker, links=term.links)
+            self.logger.info("Checkpoint %s was taken at this shutdown.", taken)
+        except StreamatiqError as error:
+            self.logger.warning("No checkpoint at this shutdown: %s", error)
+        finally:
+            give_up.cancel()

@@ -15,6 +15,7 @@ from . import scripts
 from .definition import Schedule
 from .kinds import check
 from .scripts import Change
+from .standing import is_standing, refuse_standing
 from .store import HistoryEntry, State, read_definitions, read_history, read_state
 from .timing import from_ms, to_ms
 
@@ -113,12 +114,14 @@ class Schedules:
 
         Raises:
           ScheduleNotFound: There is none of this name.
+          InvalidSchedule: The scheduler itself keeps it, as the settings say.
           BrokerError: The server cannot be reached or refused.
         """
         stored = self._stored()
         for name in names:
             if name not in stored:
                 raise self._not_found(name, stored)
+            refuse_standing(name)
         self._apply([Change(name, None, None) for name in names])
 
     def pause(self, name: str) -> bool:
@@ -151,7 +154,7 @@ class Schedules:
         """What would have to change for `schedules` to be there. Changes nothing.
 
         Parameters:
-          prune: All others are to be removed.
+          prune: All others are to be removed, but for those that the scheduler itself keeps.
 
         Raises:
           InvalidSchedule: A kind, actor or event type is unknown, a new one would never fire, or
@@ -165,6 +168,7 @@ class Schedules:
             if schedule.name in seen:
                 raise InvalidSchedule(f"Two schedules are named {schedule.name!r}: rename one.")
             seen.add(schedule.name)
+            refuse_standing(schedule.name)
             check(self._broker, schedule)
             text = stored.get(schedule.name, "")
             before = Schedule.from_json(text) if text else None
@@ -175,7 +179,7 @@ class Schedules:
                 )
             changes.append(ScheduleChange(schedule.name, before, schedule, text))
         if prune:
-            for name in sorted(set(stored) - seen):
+            for name in sorted(one for one in set(stored) - seen if not is_standing(one)):
                 text = stored[name]
                 changes.append(ScheduleChange(name, Schedule.from_json(text), None, text))
         return changes

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_ENTRIES",
     "MAX_SECONDS_S",
     "AuditLevel",
+    "CheckpointInterval",
     "Count",
     "EventTypeName",
     "Lifetime",
@@ -116,6 +117,11 @@ Seconds: TypeAlias = Annotated[
 ]
 Lifetime: TypeAlias = Annotated[
     Annotated[float, BeforeValidator(_number), Field(gt=0, le=MAX_LIFETIME_S, allow_inf_nan=False)]
+    | None,
+    BeforeValidator(_or_null),
+]
+CheckpointInterval: TypeAlias = Annotated[
+    Annotated[float, BeforeValidator(_number), Field(ge=1, le=MAX_SECONDS_S, allow_inf_nan=False)]
     | None,
     BeforeValidator(_or_null),
 ]

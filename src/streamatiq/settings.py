@@ -27,6 +27,7 @@ from ._config_layer import Layer, by_line, dotted, explain, leaves, redact
 from ._config_types import (
     MAX_ENTRIES,
     AuditLevel,
+    CheckpointInterval,
     Count,
     EventTypeName,
     Lifetime,
@@ -129,11 +130,12 @@ class ProcessorSettings(_Section):
 
     Attributes:
       batch_size: Entries in one fetch.
-      checkpoint_interval: Seconds between two checkpoints. Not yet acted upon.
+      checkpoint_interval: Seconds between two checkpoints, which the scheduler process takes; None:
+        none are taken by themselves.
     """
 
     batch_size: Count = Field(100, ge=1, le=10_000)
-    checkpoint_interval: Seconds = 60.0
+    checkpoint_interval: CheckpointInterval = 60.0
 
 
 class WorkersSettings(_Section):

@@ -63,6 +63,7 @@ class SchedulerFleet:
             "STREAMATIQ_REDIS__RETRY_DELAY": "0.05",
             "STREAMATIQ_WORKERS__HANDLERS": '["fleet_kinds"]',
             "STREAMATIQ_SCHEDULER__PORT": "0",
+            "STREAMATIQ_PROCESSOR__CHECKPOINT_INTERVAL": "null",
         }
         self.broker = RedisStreamsBroker(
             url=url, namespace=namespace, settings=Settings(redis={"retry_delay": 0.05})
@@ -70,8 +71,9 @@ class SchedulerFleet:
         self.schedules = Schedules(self.broker, who="test")
         self._kinds = dict(_kinds)
 
-    def start(self, **settings: str) -> Child:
+    def start(self, *, checkpoint_interval: str = "null", **settings: str) -> Child:
         """Starts one; returns when it leads or stands by."""
+        self.env["STREAMATIQ_PROCESSOR__CHECKPOINT_INTERVAL"] = checkpoint_interval
         env = {**self.env, **{f"STREAMATIQ_SCHEDULER__{k.upper()}": v for k, v in settings.items()}}
         child = start_python("streamatiq.scheduler", env=env, cwd=self.directory)
         members = self.broker.keys.scheduler.members
