@@ -143,8 +143,8 @@ class WorkersSettings(_Section):
 
     Attributes:
       handlers: Modules with handlers, which `dramatiq streamatiq.workers` imports, in order.
-      tune: A worker process under the `dramatiq` command sets Python's garbage collector and the
-        switch interval of its threads when it boots, unless it has changed them itself.
+      tune: Python's garbage collector leaves alone what a worker process under the `dramatiq`
+        command has loaded when it boots, and begins later with what comes then.
     """
 
     handlers: tuple[ModuleName, ...] = ()
