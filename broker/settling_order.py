@@ -17,8 +17,6 @@ __all__ = ["SettlingOrder", "Together"]
 
 #: Share of each batch that is kept for what is less urgent, so that it never waits for ever.
 OTHERS = 0.25
-#: Less urgent ones beside a few urgent ones, at most: these wait until all of a batch is settled.
-FEW = 16
 
 #: Settlements that are committed as a whole; at least one, all of one priority.
 Together = Sequence[Settlement]
@@ -55,14 +53,11 @@ class SettlingOrder:
     def take(self, most: int) -> list[Together]:
         """Takes out the next ones, at most `most` settlements, or a single unit that is larger: the
         lowest priority numbers first, but for the share of the others, which is divided among them
-        in the same way. Where a few are urgent, few others are taken along."""
+        in the same way."""
         taken: list[Together] = []
         count = 0
         others = self._count
         levels = sorted(self._lines)
-        if len(levels) > 1:
-            urgent = self._counts[levels[0]]
-            most = min(most, urgent + max(FEW, int(urgent * OTHERS)))
         for at, level in enumerate(levels, 1):
             others -= self._counts[level]
             room = most - count
