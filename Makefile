@@ -68,15 +68,15 @@ bench: .venv/.installed ## Measure drain rate and latency beside other brokers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet \
-	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
-	--extra embedded $(1)
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(1)
 
 .PHONY: lock
 lock: ## Pin the newest versions that fit pyproject.toml (needs uv; ARGS=--upgrade moves existing pins)
 	@command -v uv > /dev/null || { echo 'make lock needs the program uv on the PATH.'; exit 1; }
-	@$(call COMPILE,--group dev) $(ARGS) -o requirements-dev.txt > /dev/null
-	@$(call COMPILE,--group build) $(ARGS) -c requirements-dev.txt -o requirements-demo.txt > /dev/null
-	@echo 'Wrote requirements-dev.txt and requirements-demo.txt.'
+	@$(call COMPILE,--extra embedded --group dev) $(ARGS) -o requirements-dev.txt > /dev/null
+	@$(call COMPILE,--extra embedded --group build) $(ARGS) -c requirements-dev.txt -o requirements-demo.txt > /dev/null
+	@$(call COMPILE,--group build) $(ARGS) -c requirements-dev.txt -o requirements-image.txt > /dev/null
+	@echo 'Wrote requirements-dev.txt, requirements-demo.txt and requirements-image.txt.'
 
 .PHONY: clean
 clean: ## Remove environments, caches and reports (not the data of embedded servers)
