@@ -44,17 +44,20 @@ test: .venv/.installed ## Run the tests (some five minutes on two cores, four si
 	@$(if $(strip $(ARGS)),,touch .tested)
 
 # What `make check` measures: written by a whole `make test` that passed, out of date after an edit.
-.tested: $(SOURCES) pyproject.toml | .venv/.installed
+.tested: $(SOURCES) pyproject.toml docker-compose.yml Dockerfile .dockerignore | .venv/.installed
 	@$(MAKE) test ARGS=
 
 .PHONY: check
-check: .venv/.installed .tested ## Lint, types, layers, coverage; runs the tests only if they are out of date
+check: .venv/.installed .tested ## Lint, types, layers, containers, coverage; runs the tests only if they are out of date
 	@echo 'ruff check';   $(BIN)/ruff check --quiet .
 	@echo 'ruff format';  $(BIN)/ruff format --quiet --check . || \
 		{ echo 'These files are not formatted; run `.venv/bin/ruff format`:'; $(BIN)/ruff format --check .; exit 1; }
 	@echo 'mypy';         $(BIN)/mypy --no-error-summary -p streamatiq
 	@echo 'mypy example'; MYPYPATH=examples $(BIN)/mypy --no-error-summary -p trading
 	@echo 'lint-imports'; $(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
+	@echo 'yamllint';     $(BIN)/yamllint --strict docker-compose.yml .yamllint
+	@echo 'compose';      $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@echo 'hadolint';     $(BIN)/hadolint Dockerfile
 	@echo 'coverage';     if ls .coverage.* > /dev/null 2>&1; then $(BIN)/coverage combine --quiet --append; fi
 	@$(BIN)/coverage report
 	@echo 'All checks passed.'
