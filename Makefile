@@ -44,17 +44,20 @@ test: .venv/.installed ## Run the tests (some five minutes on two cores, four si
 	@$(if $(strip $(ARGS)),,touch .tested)
 
 # What `make check` measures: written by a whole `make test` that passed, out of date after an edit.
-.tested: $(SOURCES) pyproject.toml | .venv/.installed
+.tested: $(SOURCES) pyproject.toml docker-compose.yml Dockerfile .dockerignore | .venv/.installed
 	@$(MAKE) test ARGS=
 
 .PHONY: check
-check: .venv/.installed .tested ## Lint, types, layers, coverage; runs the tests only if they are out of date
+check: .venv/.installed .tested ## Lint, types, layers, containers, coverage; runs the tests only if they are out of date
 	@echo 'ruff check';   $(BIN)/ruff check --quiet .
 	@echo 'ruff format';  $(BIN)/ruff format --quiet --check . || \
 		{ echo 'These files are not formatted; run `.venv/bin/ruff format`:'; $(BIN)/ruff format --check .; exit 1; }
 	@echo 'mypy';         $(BIN)/mypy --no-error-summary -p streamatiq
 	@echo 'mypy example'; MYPYPATH=examples $(BIN)/mypy --no-error-summary -p trading
 	@echo 'lint-imports'; $(BIN)/lint-imports > .lint-imports.log 2>&1 || { cat .lint-imports.log; exit 1; }
+	@echo 'yamllint';     $(BIN)/yamllint --strict docker-compose.yml .yamllint
+	@echo 'compose';      $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@echo 'hadolint';     $(BIN)/hadolint Dockerfile
 	@echo 'coverage';     if ls .coverage.* > /dev/null 2>&1; then $(BIN)/coverage combine --quiet --append; fi
 	@$(BIN)/coverage report
 	@echo 'All checks passed.'
@@ -68,15 +71,15 @@ bench: .venv/.installed ## Measure drain rate and latency beside other brokers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet \
-	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
-	--extra embedded $(1)
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(1)
 
 .PHONY: lock
 lock: ## Pin the newest versions that fit pyproject.toml (needs uv; ARGS=--upgrade moves existing pins)
 	@command -v uv > /dev/null || { echo 'make lock needs the program uv on the PATH.'; exit 1; }
-	@$(call COMPILE,--group dev) $(ARGS) -o requirements-dev.txt > /dev/null
-	@$(call COMPILE,--group build) $(ARGS) -c requirements-dev.txt -o requirements-demo.txt > /dev/null
-	@echo 'Wrote requirements-dev.txt and requirements-demo.txt.'
+	@$(call COMPILE,--extra embedded --group dev) $(ARGS) -o requirements-dev.txt > /dev/null
+	@$(call COMPILE,--extra embedded --group build) $(ARGS) -c requirements-dev.txt -o requirements-demo.txt > /dev/null
+	@$(call COMPILE,--group build) $(ARGS) -c requirements-dev.txt -o requirements-image.txt > /dev/null
+	@echo 'Wrote requirements-dev.txt, requirements-demo.txt and requirements-image.txt.'
 
 .PHONY: clean
 clean: ## Remove environments, caches and reports (not the data of embedded servers)
