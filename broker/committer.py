@@ -1,4 +1,4 @@
-"""The committer: one thread a process that settles what worker threads hand it.
+"""The committer: one thread that settles what worker threads hand it.
 
 `submit` returns at once. While one batch is on its way to the server, the next one piles up: with
 nothing to do there is no wait, under load the batches grow. At most `WINDOW` deliveries may be
@@ -63,6 +63,7 @@ class Committer:
       in_flight: What this process holds; settled entries are taken out.
       on_settled: See `OnSettled`. Called in the committer's thread, before the batch counts as
         settled here; must return soon, must not raise, and must change nothing.
+      name: Of its thread and its connection.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Committer:
         on_fenced: Callable[[str], None],
         in_flight: InFlight,
         on_settled: OnSettled = lambda batch, outcome, at_ns: None,
+        name: str = "streamatiq-committer",
     ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.name = os.urandom(6).hex()
-        self._link = Link(endpoint, name="streamatiq-committer")
+        self._link = Link(endpoint, name=name)
         self._retry = RetryPolicy(None, retry.delay_s)
         self._window_ms = window_ms
         self._on_fenced = on_fenced
@@ -99,7 +101,7 @@ class Committer:
         self._closing = False
         self._give_up = threading.Event()
         self._number = 0
-        self._thread = threading.Thread(target=self._run, name="streamatiq-committer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, *settlements: Settlement) -> None:

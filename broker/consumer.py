@@ -19,7 +19,7 @@ from ..errors import BrokerError, EventDecodeError, UncertainOutcome
 from ..events import decode_as
 from .batch import Batch
 from .claimed import Claimed
-from .committer import Committer
+from .committers import Committers
 from .connections import LinkPool
 from .current import current_delivery
 from .dead_letters import dead_letter, undecodable
@@ -68,7 +68,7 @@ class StreamConsumer(Consumer):
     def __init__(
         self,
         intake: Intake,
-        committer: Committer,
+        committer: Committers,
         *,
         prefetch: int,
         timeout_ms: int,
@@ -349,7 +349,7 @@ def _given_up(delivery: Delivery) -> DeadLetter:
 
 
 def hand_back(
-    committer: Committer, intake: Intake | None, messages: Iterable[MessageProxy | Claimed]
+    committer: Committers, intake: Intake | None, messages: Iterable[MessageProxy | Claimed]
 ) -> None:
     """Gives entries back that were not run: others take them before unread entries."""
     settlements = []
@@ -371,7 +371,7 @@ def hand_back(
     committer.submit_at_once(settlements)
 
 
-def end_unrun(committer: Committer, claimed: Iterable[Claimed], action: Action) -> None:
+def end_unrun(committer: Committers, claimed: Iterable[Claimed], action: Action) -> None:
     """Settles entries that nobody runs: cancelled, replaced by newer ones, known."""
     committer.submit_at_once([settled_unrun(one, action) for one in claimed])
 

@@ -18,7 +18,8 @@ from dramatiq import Worker
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerError
-from .committer import Committer, OnSettled
+from .committer import OnSettled
+from .committers import Committers
 from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
 from .delivery import Delivery
@@ -89,7 +90,7 @@ class ConsumingProcess:
         self._endpoint = endpoint
         #: What may run now.
         self.guards = Guards(guards, endpoint, by=lambda: self.identity.consumer)
-        self.committer = Committer(
+        self.committer = Committers(
             endpoint,
             retry=retry,
             window_ms=window_ms,
@@ -183,8 +184,9 @@ class ConsumingProcess:
     def outages(self) -> list[tuple[str, Outages]]:
         """Of each connection that is kept open, by what it is for."""
         intakes = [("intake", intake.outages) for intake in self._all().values()]
-        rest = [("committer", self.committer.outages), ("heartbeat", self.heartbeat.outages)]
-        return [*intakes, *rest, ("control", self.guards.outages)]
+        committers = [("committer", one) for one in self.committer.outages]
+        rest = [("heartbeat", self.heartbeat.outages), ("control", self.guards.outages)]
+        return [*intakes, *committers, *rest]
 
     def stop_reading(self, worker: Worker | None = None, *, unless: Collection[str] = ()) -> None:
         """Stops intakes, those of `worker` or all, and hands back, at once, all that no thread has

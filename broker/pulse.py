@@ -15,7 +15,7 @@ from typing import Any
 
 from dramatiq import Worker
 
-from .committer import Committer
+from .committers import Committers
 from .delivery import Delivery
 from .health import ProcessHealth, QueueHealth, State
 from .identity import Identity
@@ -68,7 +68,7 @@ class Pulse:
         self,
         identity: Identity,
         intakes: Callable[[], Mapping[str, Intake]],
-        committer: Committer,
+        committer: Committers,
         in_flight: InFlight,
         running: Mapping[int, Delivery],
         worker: Callable[[], Worker | None],

@@ -1,0 +1,121 @@
+"""The committers of one process: one for what is urgent, one for the rest.
+
+What is emitted is seen once its cause is settled. Behind a flood of market data, an order that has
+been handled would wait for the batch of ticks that is under way, and for its thread to get the
+interpreter back: measured in turns with one committer for all, fills start 11 % sooner (p99).
+
+Deliveries of one source have one priority, so they go through one committer and keep their order;
+so do those that are committed together, which are of one subscription.
+
+`_lock` guards the making of the second committer, `_telling` the calls of `on_settled`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from .committer import Committer, OnSettled
+from .connections import Endpoint, RetryPolicy
+from .in_flight import InFlight
+from .outages import Outages
+from .settlements import BatchOutcome, Settlement
+
+__all__ = ["Committers"]
+
+
+class Committers:
+    """As `Committer`, thread-safe. What is less urgent than by default (its `priority` is above 0)
+    is settled over a connection of its own, which is opened when there is such a thing.
+
+    Parameters: see `Committer`. `on_settled` is called in the thread of either committer, one call
+    at a time.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: RetryPolicy,
+        window_ms: int,
+        on_fenced: Callable[[str], None],
+        in_flight: InFlight,
+        on_settled: OnSettled = lambda batch, outcome, at_ns: None,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._telling = threading.Lock()
+
+        def tell(batch: Sequence[Settlement], outcome: BatchOutcome, at_ns: int) -> None:
+            with self._telling:
+                on_settled(batch, outcome, at_ns)
+
+        def make(name: str) -> Committer:
+            return Committer(
+                endpoint,
+                retry=retry,
+                window_ms=window_ms,
+                on_fenced=on_fenced,
+                in_flight=in_flight,
+                on_settled=tell,
+                name=name,
+            )
+
+        self._make = make
+        self._first = make("streamatiq-committer")
+        self._rest: Committer | None = None
+
+    def submit(self, *settlements: Settlement) -> None:
+        """See `Committer.submit`."""
+        if settlements:
+            self._of(settlements[0]).submit(*settlements)
+
+    def submit_at_once(self, settlements: Sequence[Settlement]) -> None:
+        """See `Committer.submit_at_once`."""
+        several: dict[Committer, list[Settlement]] = {}
+        for one in settlements:
+            several.setdefault(self._of(one), []).append(one)
+        for committer, its in several.items():
+            committer.submit_at_once(its)
+
+    def flush(self, timeout_s: float) -> bool:
+        """See `Committer.flush`."""
+        until = time.monotonic() + timeout_s
+        return all(one.flush(max(0.0, until - time.monotonic())) for one in self._all())
+
+    def close(self, timeout_s: float) -> int:
+        """See `Committer.close`."""
+        until = time.monotonic() + timeout_s
+        return sum(one.close(max(0.0, until - time.monotonic())) for one in self._all())
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that were submitted and are not settled."""
+        return sum(one.unsettled for one in self._all())
+
+    @property
+    def batches(self) -> int:
+        """Batches that were begun: grows while settling makes progress."""
+        return sum(one.batches for one in self._all())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether all threads live, where they should."""
+        return all(one.is_alive for one in self._all())
+
+    @property
+    def outages(self) -> list[Outages]:
+        """Of each connection."""
+        return [one.outages for one in self._all()]
+
+    def _of(self, settlement: Settlement) -> Committer:
+        if settlement.source.priority <= 0:
+            return self._first
+        if self._rest is None:
+            with self._lock:
+                if self._rest is None:
+                    self._rest = self._make("streamatiq-committer-rest")
+        return self._rest
+
+    def _all(self) -> list[Committer]:
+        return [self._first] if self._rest is None else [self._first, self._rest]
