@@ -77,7 +77,7 @@ def test_a_changed_file_restarts_the_workers_and_nothing_is_lost_or_run_twice(
         # In one step, as editors do: for each of several changes Dramatiq sends the workers another
         # signal, and the second one ends them whatever they do.
         edited = tmp_path.parent / f"{namespace}.edited"
-        # Of another length: with the same one, in the same second, Python would take the old bytecode.
+        # Of another length: else, in the same second, Python would take the old bytecode.
         edited.write_text(HANDLERS.replace("EDITION", "second"))
         edited.replace(module)
         workers.wait_for_log("Detected changes to .*watched_handlers.py")
