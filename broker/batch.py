@@ -88,6 +88,8 @@ class Batch(Delivery):
             if one.instead is not None and one.claimed is not None:
                 one.turned_away = True
                 one.claimed = one.claimed._replace(cap=1)
+                # What is known of its key goes with this delivery; the next one asks for it again.
+                one.reserved = None
 
     def out_of_order(self) -> list[Delivery]:
         """Of an ordered subscription, the chosen ones that are behind one of their key that comes

@@ -184,7 +184,7 @@ class Buffer:
         self._handed_out -= count
         self._released += count
         if self._shelf.ready or self._shelf.next_look < math.inf:
-            self._takeable.notify()
+            self._takeable.notify(count)
         if self._worth_fetching():
             self._fetchable.notify_all()
 

@@ -7,7 +7,8 @@ interpreter back: measured in turns with one committer for all, fills start 11 %
 Deliveries of one source have one priority, so they go through one committer and keep their order;
 so do those that are committed together, which are of one subscription.
 
-`_lock` guards the making of the second committer, `_telling` the calls of `on_settled`.
+`_lock` guards the making of the second committer and `_closed`, `_telling` the calls of
+`on_settled`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Committers:
         self._make = make
         self._first = make("streamatiq-committer")
         self._rest: Committer | None = None
+        self._closed = False
 
     def submit(self, *settlements: Settlement) -> None:
         """See `Committer.submit`."""
@@ -86,17 +88,14 @@ class Committers:
     def close(self, timeout_s: float) -> int:
         """See `Committer.close`."""
         until = time.monotonic() + timeout_s
+        with self._lock:
+            self._closed = True
         return sum(one.close(max(0.0, until - time.monotonic())) for one in self._all())
 
     @property
     def unsettled(self) -> int:
         """Deliveries that were submitted and are not settled."""
         return sum(one.unsettled for one in self._all())
-
-    @property
-    def batches(self) -> int:
-        """Batches that were begun: grows while settling makes progress."""
-        return sum(one.batches for one in self._all())
 
     @property
     def is_alive(self) -> bool:
@@ -108,11 +107,18 @@ class Committers:
         """Of each connection."""
         return [one.outages for one in self._all()]
 
+    @property
+    def each(self) -> list[Committer]:
+        """Those there are."""
+        return self._all()
+
     def _of(self, settlement: Settlement) -> Committer:
         if settlement.source.priority <= 0:
             return self._first
         if self._rest is None:
             with self._lock:
+                if self._closed:
+                    return self._first  # whose thread has ended, too: it stays pending
                 if self._rest is None:
                     self._rest = self._make("streamatiq-committer-rest")
         return self._rest

@@ -104,7 +104,10 @@ class Pulse:
             running_what=f"{oldest.queue_name}: {oldest.actor_name}" if oldest is not None else "",
             unstarted_s=self._since.stuck_s("start", may_start, _begun(self._running)),
             unsettled=committer.unsettled,
-            unsettled_s=self._since.stuck_s("settle", committer.unsettled > 0, committer.batches),
+            unsettled_s=max(
+                self._since.stuck_s(f"settle {at}", one.unsettled > 0, one.batches)
+                for at, one in enumerate(committer.each)
+            ),
             committer=committer.is_alive,
         )
 

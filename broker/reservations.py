@@ -6,13 +6,13 @@ that took it: a worker that dies leaves one that no later run takes for its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import BrokerConnectionError, BrokerError
 from .calls import Call, script
-from .connections import LinkPool
+from .connections import Link
 from .keys import SourceKeys
 
 __all__ = [
@@ -26,6 +26,9 @@ __all__ = [
     "reserve",
     "reserve_all",
 ]
+
+
+T = TypeVar("T")
 
 
 class Reservation(NamedTuple):
@@ -125,7 +128,15 @@ def reserve(
     return Call(script("reserve"), keys, args, parse)
 
 
-def reserve_all(links: LinkPool, asks: Sequence[Ask]) -> list[list[Answer] | Exception]:
+class Calls(Protocol):
+    """What calls the server. `LinkPool` is one."""
+
+    def call(self, action: Callable[[Link], T]) -> T:
+        """See `LinkPool.call`."""
+        ...
+
+
+def reserve_all(links: Calls, asks: Sequence[Ask]) -> list[list[Answer] | Exception]:
     """Reserves for several threads in one round trip: one call for those with the same stream,
     consumer and window. Harmless to repeat.
 

@@ -86,9 +86,10 @@ class Changes:
         return bool(ready) and self._woken not in ready
 
     def interrupt(self) -> None:
-        """Ends the wait that is under way, and all later ones, at once."""
+        """Ends the wait that is under way, and all later ones, at once. Once closed: nothing."""
         with self._lock:
-            self._waker.send(b"x")
+            if self._waker.fileno() != -1:
+                self._waker.send(b"x")
 
     def close_connection(self) -> None:
         """Gives the connection up; the next wait opens another."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from ..broker.calls import Call, Script, named_script
 from ..broker.connections import Endpoint, Link, LinkPool, RetryPolicy
+from ..errors import LeadershipLost
 
 __all__ = ["FencedLink", "FencedLinks"]
 
@@ -100,6 +101,8 @@ class FencedLinks(LinkPool):
           LeadershipLost: The term is over.
           BrokerConnectionError: The connection is lost, and the term is over as far as we know.
         """
+        if self.ended.is_set():
+            raise LeadershipLost("This term of leadership is over.")
         with self.borrow() as link:
             return self.retry.backoff(wait=self.ended.wait, limit_s=LONGEST_PAUSE_S).repeat(
                 lambda: action(link),

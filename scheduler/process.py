@@ -11,6 +11,7 @@ can lead then.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -23,7 +24,7 @@ from dramatiq.logging import get_logger
 
 from ..broker import RedisStreamsBroker
 from ..broker.connections import Link, RetryPolicy
-from ..errors import BrokerError, StreamatiqError
+from ..errors import BrokerConnectionError, BrokerError, LeadershipLost, StreamatiqError
 from . import scripts
 from .changes import MOST, Changed, Changes
 from .checkpoints.jobs import on_shutdown
@@ -45,6 +46,8 @@ RENEWALS = 3
 LOOK_S = 2.0
 #: Seconds after which a process that was not heard of is forgotten.
 FORGET_S = 60.0
+#: Seconds until a standing schedule that could not be made is tried again.
+STANDING_AGAIN_S = 30.0
 #: Longest time in which the thread that takes care of leadership gives no sign, seconds: with a
 #: server that does not answer, a reply may take ten.
 MAX_SILENCE_S = 30.0
@@ -57,8 +60,9 @@ class _Term:
     epoch: int
     links: FencedLinks
     runner: Runner
-    #: Whether the schedules that the settings ask for are as they say.
-    is_settled: bool = False
+    #: When to look, monotonic clock, s, whether the schedules that the settings ask for are as they
+    #: say; inf: they are.
+    settle_at_s: float = 0.0
 
 
 class SchedulerProcess:
@@ -187,6 +191,8 @@ class SchedulerProcess:
         """One look at the lease, and a wait for changes until the next one."""
         lead = self._lead()
         returned, self._connected = not self._connected, True
+        if returned and self._term is not None:
+            self._term.settle_at_s = 0.0  # the server may have lost its memory
         self._keep_standing()
         if self._term is None:
             # Of what comes from now on, whoever stands by needs to know only that a leader went.
@@ -254,20 +260,39 @@ class SchedulerProcess:
     def _keep_standing(self) -> None:
         """Once a term, the schedules that the settings ask for are made as they say."""
         term = self._term
-        if term is None or term.is_settled:
+        if term is None or time.monotonic() < term.settle_at_s:
             return
         wanted = changes(self._broker.settings, read_definitions(self._link, self._keys))
         if wanted:
             # Of two leaders with other settings, the last one decides. Refused if somebody else
             # has changed them since: then the next turn looks again.
             call = scripts.apply(self._keys, self.name, MOST_SCHEDULES, wanted)
-            with term.links.borrow() as link:
-                outcome = link.run(call)
-            if outcome[0] in ("CONFLICT", "FULL"):
-                self.logger.warning("Standing schedules: %s", " ".join(outcome))
+            try:
+                with term.links.borrow() as link:
+                    outcome = link.run(call)
+            except (BrokerConnectionError, LeadershipLost):
+                raise
+            except BrokerError as error:
+                outcome = ["REFUSED", str(error)]
+            if outcome[0] in ("CONFLICT", "FULL", "REFUSED"):
+                # The others are not to suffer: they go on as they are.
+                term.settle_at_s = time.monotonic() + STANDING_AGAIN_S
+                what = ", ".join(one.name for one in wanted)
+                self.logger.warning(
+                    "Schedule %s cannot be made as the settings say: %s. Tried again in %.0f s.",
+                    what,
+                    " ".join(outcome),
+                    STANDING_AGAIN_S,
+                )
                 return
+            for one in wanted:
+                self.logger.info(
+                    "Schedule %s is %s, as the settings say.",
+                    one.name,
+                    "removed" if one.definition is None else "made",
+                )
             self._load()
-        term.is_settled = True
+        term.settle_at_s = math.inf
 
     def _end_term(self) -> None:
         term, self._term = self._term, None
@@ -337,5 +362,8 @@ class SchedulerProcess:
             self.logger.info("Checkpoint %s was taken at this shutdown.", taken)
         except StreamatiqError as error:
             self.logger.warning("No checkpoint at this shutdown: %s", error)
+        except Exception:
+            # A bug of ours must not keep another process from leading.
+            self.logger.exception("No checkpoint at this shutdown.")
         finally:
             give_up.cancel()

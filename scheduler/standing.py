@@ -20,6 +20,8 @@ __all__ = ["CHECKPOINTS", "changes", "is_standing", "refuse_standing"]
 PREFIX = "streamatiq."
 #: Takes checkpoints.
 CHECKPOINTS = f"{PREFIX}checkpoint"
+#: All that this release or an earlier one has made.
+OURS = (CHECKPOINTS,)
 
 
 def is_standing(name: str) -> bool:
@@ -45,9 +47,7 @@ def changes(settings: Settings, stored: Mapping[str, str]) -> list[Change]:
     """
     wanted = {one.name: one for one in _wanted(settings)}
     found = [
-        Change(name, stored[name], None)
-        for name in sorted(stored)
-        if is_standing(name) and name not in wanted
+        Change(name, stored[name], None) for name in OURS if name in stored and name not in wanted
     ]
     for name, schedule in wanted.items():
         if stored.get(name) != schedule.to_json():

@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from dramatiq.logging import get_logger
 
 from ..broker import RedisStreamsBroker
 from ..broker.claimed import Claimed
+from ..broker.connections import Link, LinkPool
 from ..broker.payloads import decode_message, with_event
 from ..broker.reservations import Answer, Ask, Reservation, Standing, Want, letter_name, reserve_all
 from ..broker.settlements import DUPLICATE
@@ -31,6 +32,8 @@ from ..errors import BrokerError
 from .idempotency_options import Plan
 
 __all__ = ["FRESH_S", "Ahead"]
+
+T = TypeVar("T")
 
 #: Seconds for which a reservation that was made ahead counts: shorter than it takes until a process
 #: that does not answer is declared dead.
@@ -86,6 +89,7 @@ class Ahead:
             )
             for (source, window_ms), wants in streams.items()
         ]
+        asked_s = time.monotonic()
         answers = self._answers(broker, asks)
         for ((_, window_ms), wants), answer in zip(streams.items(), answers, strict=True):
             for place, (at, want) in enumerate(wants):
@@ -99,14 +103,14 @@ class Ahead:
                         entry,
                         want.key,
                     )
-                found[at] = _applied(found[at], reserved, said)
+                found[at] = _applied(found[at], reserved, said, asked_s)
         return found
 
     def _answers(
         self, broker: RedisStreamsBroker, asks: Sequence[Ask]
     ) -> list[list[Answer] | Exception]:
         try:
-            return reserve_all(broker.logs.links, asks)
+            return reserve_all(_Once(broker.logs.links), asks)
         except BrokerError as error:
             self.logger.debug("Business keys cannot be reserved ahead: %s", error)
             return [error for _ in asks]
@@ -139,12 +143,24 @@ def _look_at(plans: dict[str, Plan], one: Claimed) -> tuple[Claimed, Plan | None
     return one, plan, plan.stored(key, is_event=one.source.is_log), name
 
 
-def _applied(one: Claimed, reserved: Reservation, answer: Answer | None) -> Claimed:
+class _Once:
+    """Asks once: in the thread that reads, an outage is the reader's affair, and a stop waits."""
+
+    def __init__(self, links: LinkPool) -> None:
+        self._links = links
+
+    def call(self, action: Callable[[Link], T]) -> T:
+        with self._links.borrow() as link:
+            return action(link)
+
+
+def _applied(one: Claimed, reserved: Reservation, answer: Answer | None, asked_s: float) -> Claimed:
     if answer is None:
         # It may have been reserved, and only the reply was lost: asked again under this run's name.
         return one._replace(reserved=reserved, reserved_s=-math.inf)
-    if answer.standing is Standing.NEW:
-        return one._replace(reserved=reserved, reserved_s=time.monotonic())
+    if answer.standing in (Standing.NEW, Standing.REQUEUED):
+        # Since it was asked for: this process may have stood still while the answer was there.
+        return one._replace(reserved=reserved, reserved_s=asked_s)
     if answer.standing is Standing.DONE:
         return one._replace(ending=DUPLICATE)
     return one

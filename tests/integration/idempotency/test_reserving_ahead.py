@@ -186,3 +186,46 @@ def test_what_is_wrong_with_a_key_is_said_where_it_runs(
     bench.settled("wrong")
     failed = [one.cause for one in bench.broker.dead_letters("wrong")]
     assert (slow.runs, failed) in ((list("abc"), []), ([], ["failed"] * 3))
+
+
+def test_what_an_operator_has_requeued_is_reserved_for_its_run(
+    bench: Bench, client: redis.Redis, slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow.go_on.set()
+
+    @bench.on(Note, name="ahead", start="earliest", idempotency_key=by_text, max_retries=0)
+    def handle(event: Note) -> None:
+        slow(event.text)
+        if event.text == "a":
+            raise RuntimeError("no")
+
+    receipt, _ = bench.logs.publish_many([note("a"), note("b")])
+    set_key(bench, client, "ahead", "a", f"u {receipt.entry_id}")
+    bench.start(threads=1)
+    bench.settled("ahead")
+    assert sorted(slow.runs) == ["a", "b"]
+    # It failed, and so the key is free: nothing stays reserved.
+    assert keys_of(bench, client, "ahead") == {b"b": b"d"}
+    assert "nobody knows" not in caplog.text
+
+
+def test_in_a_batch_the_outside_world_is_asked_too(bench: Bench, client: redis.Redis) -> None:
+    asked: list[str] = []
+    ran: list[list[str]] = []
+
+    def ask(event: Note) -> bool:
+        asked.append(event.text)
+        return True
+
+    @bench.on(Note, name="ahead", start="earliest", idempotency_key=by_text, on_uncertain=ask,
+              batch=10)  # fmt: skip
+    def handle(events: list[Note]) -> None:
+        ran.append([event.text for event in events])
+
+    receipts = bench.logs.publish_many([note(text) for text in "abc"])
+    set_key(bench, client, "ahead", "b", f"r {receipts[1].entry_id} deadrun")
+    bench.start(threads=1)
+    bench.settled("ahead")
+    assert asked == ["b"]
+    assert sorted(text for texts in ran for text in texts) == ["a", "c"]
+    assert set(keys_of(bench, client, "ahead").values()) == {b"d"}

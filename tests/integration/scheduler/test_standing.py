@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from tests.conftest import OwnServer
 from tests.integration.scheduler.fleet import SchedulerFleet
-from tests.integration.scheduler.harness import Desk
+from tests.integration.scheduler.harness import Desk, kind
 from tests.support import wait_until
 
-from streamatiq import Checkpoints, Settings
+from streamatiq import Checkpoints, RedisStreamsBroker, Settings
 from streamatiq.errors import InvalidSchedule
-from streamatiq.scheduler import Schedule
+from streamatiq.scheduler import Schedule, Schedules
+from streamatiq.scheduler.exclusive import turn
+from streamatiq.scheduler.process import SchedulerProcess
 from streamatiq.scheduler.standing import CHECKPOINTS, changes
 
 
@@ -78,3 +85,47 @@ def test_it_is_neither_removed_nor_pruned(fleet: SchedulerFleet) -> None:
     with pytest.raises(InvalidSchedule, match="may be paused"):
         fleet.schedules.remove(CHECKPOINTS)
     assert fleet.schedules.plan([], prune=True) == []
+
+
+@contextmanager
+def leading(broker: RedisStreamsBroker) -> Iterator[SchedulerProcess]:
+    process = SchedulerProcess(broker)
+    process.start()
+    wait_until(lambda: process.leading)
+    yield process
+    process.stop()
+    assert process.wait(10)
+    broker.close()
+
+
+def test_a_stop_does_not_wait_for_somebody_elses_turn(redis_url: str, namespace: str) -> None:
+    settings = Settings(scheduler={"stop_timeout": 0.5}, processor={"checkpoint_interval": 3600})
+    broker = RedisStreamsBroker(redis_url, namespace=namespace, settings=settings)
+    with leading(broker) as process, turn(broker.logs.links, broker.keys.checkpoints, "a test"):
+        began = time.monotonic()
+        process.stop()
+        assert process.wait(10)
+        # 20 s is what a turn is waited for; here until the checkpoint is given up.
+        assert time.monotonic() - began < 9
+    assert [one.id for one in Checkpoints(broker).list()] == []
+
+
+def test_a_server_that_refuses_a_standing_schedule_keeps_no_other_from_running(
+    own_server: OwnServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = own_server()
+    settings = Settings(processor={"checkpoint_interval": 3600})
+    broker = RedisStreamsBroker(server.url, namespace=namespace, settings=settings)
+    ran = threading.Event()
+    kind("ran", lambda context: str(ran.set()))
+    schedules = Schedules(broker, who="test")
+    schedules.add(Schedule(name="mine", cron="@yearly", kind="ran"))
+    with broker.client() as client:
+        client.config_set("maxmemory", 1)
+        with leading(broker) as process:
+            wait_until(lambda: "cannot be made as the settings say" in caplog.text)
+            client.config_set("maxmemory", 0)
+            schedules.run("mine")
+            assert ran.wait(10)
+            assert process.health()["connected"] is True
+        assert caplog.text.count("cannot be made as the settings say") == 1
