@@ -159,6 +159,10 @@ class Heartbeat:
         now = time.monotonic()
         if now >= self._next_beat or self._reclaimer.wants_heartbeat:
             self._beat(now)
+            if time.monotonic() >= self._next_beat:
+                # A handler kept the interpreter until long after the reply was there, and the next
+                # one may again: before anything that waits, say that this process lives.
+                self._beat(time.monotonic())
         next_look = self._reclaimer.look(self._link)
         if self._reclaimer.wants_heartbeat:
             return
