@@ -18,6 +18,7 @@ from .keys import SourceKeys
 __all__ = [
     "Answer",
     "Ask",
+    "Calls",
     "Reservation",
     "Standing",
     "Want",
