@@ -8,7 +8,8 @@ right before the run.
 
 A reservation counts for `FRESH_S`. Whoever waited longer (behind its key, a breaker, a busy thread,
 or because the process stood still) asks again right before its run: the entry may be another's by
-then, or the key forgotten. What was not simply free is left to that moment, too.
+then, or the key forgotten. What is done ends here, unrun; what is neither that nor free is left to
+the moment before its run, too.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Ahead:
 
     def __init__(self) -> None:
         self.logger = get_logger(__name__, type(self))
-        #: By queue and actor.
-        self._plans: dict[str, dict[str, Plan]] = {}
+        #: By broker and queue, and by actor: middleware may serve several brokers.
+        self._plans: dict[tuple[RedisStreamsBroker, str], dict[str, Plan]] = {}
 
     def add(self, broker: RedisStreamsBroker, plan: Plan) -> None:
         """Reserves ahead for an actor, if that does no harm, and some good: of what is conflated,
@@ -56,11 +57,11 @@ class Ahead:
         subscription = broker.subscriptions.get(plan.queue)
         conflates = subscription is not None and subscription.conflate
         if plan.on_uncertain == "rerun" and not conflates:
-            self._plans.setdefault(plan.queue, {})[plan.name] = plan
+            self._plans.setdefault((broker, plan.queue), {})[plan.name] = plan
 
     def reserve(self, broker: RedisStreamsBroker, claimed: list[Claimed]) -> list[Claimed]:
         """What one read has brought, with what became of its keys: reserved, or known as done."""
-        plans = self._plans.get(claimed[0].source.group)
+        plans = self._plans.get((broker, claimed[0].source.group))
         guards = broker.guards
         # What a guard stops may stop for long.
         if plans is None or len(claimed) < FEW or (guards is not None and not guards.quiet):

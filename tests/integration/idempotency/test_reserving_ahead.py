@@ -229,3 +229,23 @@ def test_in_a_batch_the_outside_world_is_asked_too(bench: Bench, client: redis.R
     assert asked == ["b"]
     assert sorted(text for texts in ran for text in texts) == ["a", "c"]
     assert set(keys_of(bench, client, "ahead").values()) == {b"d"}
+
+
+def test_brokers_that_share_the_middleware_share_no_keys(
+    open_bench: Callable[..., Bench], client: redis.Redis, slow: Slow
+) -> None:
+    shared = Idempotency()
+    first, second = open_bench(), open_bench()
+    for bench, key in ((first, by_text), (second, lambda event: "k")):
+        bench.broker.add_middleware(shared)
+
+        @bench.on(Note, name="ahead", start="earliest", idempotency_key=key)
+        def handle(event: Note) -> None:
+            slow(event.text)
+
+    slow.go_on.set()
+    first.logs.publish_many([note(text) for text in "abc"])
+    first.start(threads=1)
+    first.settled("ahead")
+    assert slow.runs == list("abc")
+    assert set(keys_of(first, client, "ahead")) == {b"a", b"b", b"c"}
