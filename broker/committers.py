@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from .committer import Committer, OnSettled
-from .connections import Endpoint, RetryPolicy
-from .in_flight import InFlight
 from .outages import Outages
 from .settlements import BatchOutcome, Settlement
 
@@ -30,20 +28,12 @@ class Committers:
     """As `Committer`, thread-safe. What is less urgent than by default (its `priority` is above 0)
     is settled over a connection of its own, which is opened when there is such a thing.
 
-    Parameters: see `Committer`. `on_settled` is called in the thread of either committer, one call
-    at a time.
+    Parameters:
+      make: Makes a committer; given the `name` and `on_settled` that it is to have.
+      on_settled: As a committer's. Called in the thread of either one, one call at a time.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        retry: RetryPolicy,
-        window_ms: int,
-        on_fenced: Callable[[str], None],
-        in_flight: InFlight,
-        on_settled: OnSettled = lambda batch, outcome, at_ns: None,
-    ) -> None:
+    def __init__(self, make: Callable[..., Committer], on_settled: OnSettled) -> None:
         self._lock = threading.Lock()
         self._telling = threading.Lock()
 
@@ -51,19 +41,8 @@ class Committers:
             with self._telling:
                 on_settled(batch, outcome, at_ns)
 
-        def make(name: str) -> Committer:
-            return Committer(
-                endpoint,
-                retry=retry,
-                window_ms=window_ms,
-                on_fenced=on_fenced,
-                in_flight=in_flight,
-                on_settled=tell,
-                name=name,
-            )
-
-        self._make = make
-        self._first = make("streamatiq-committer")
+        self._make: Callable[[str], Committer] = lambda name: make(name=name, on_settled=tell)
+        self._first = self._make("streamatiq-committer")
         self._rest: Committer | None = None
         self._closed = False
 
@@ -83,34 +62,34 @@ class Committers:
     def flush(self, timeout_s: float) -> bool:
         """See `Committer.flush`."""
         until = time.monotonic() + timeout_s
-        return all(one.flush(max(0.0, until - time.monotonic())) for one in self._all())
+        return all(one.flush(max(0.0, until - time.monotonic())) for one in self.each)
 
     def close(self, timeout_s: float) -> int:
         """See `Committer.close`."""
         until = time.monotonic() + timeout_s
         with self._lock:
             self._closed = True
-        return sum(one.close(max(0.0, until - time.monotonic())) for one in self._all())
+        return sum(one.close(max(0.0, until - time.monotonic())) for one in self.each)
 
     @property
     def unsettled(self) -> int:
         """Deliveries that were submitted and are not settled."""
-        return sum(one.unsettled for one in self._all())
+        return sum(one.unsettled for one in self.each)
 
     @property
     def is_alive(self) -> bool:
         """Whether all threads live, where they should."""
-        return all(one.is_alive for one in self._all())
+        return all(one.is_alive for one in self.each)
 
     @property
     def outages(self) -> list[Outages]:
         """Of each connection."""
-        return [one.outages for one in self._all()]
+        return [one.outages for one in self.each]
 
     @property
     def each(self) -> list[Committer]:
         """Those there are."""
-        return self._all()
+        return [self._first] if self._rest is None else [self._first, self._rest]
 
     def _of(self, settlement: Settlement) -> Committer:
         if settlement.source.priority <= 0:
@@ -122,6 +101,3 @@ class Committers:
                 if self._rest is None:
                     self._rest = self._make("streamatiq-committer-rest")
         return self._rest
-
-    def _all(self) -> list[Committer]:
-        return [self._first] if self._rest is None else [self._first, self._rest]

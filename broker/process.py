@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from queue import Empty
 from typing import Any
 
@@ -18,7 +19,7 @@ from dramatiq import Worker
 from dramatiq.logging import get_logger
 
 from ..errors import BrokerError
-from .committer import OnSettled
+from .committer import Committer, OnSettled
 from .committers import Committers
 from .connections import Endpoint, Link, RetryPolicy
 from .consumer import hand_back
@@ -91,12 +92,15 @@ class ConsumingProcess:
         #: What may run now.
         self.guards = Guards(guards, endpoint, by=lambda: self.identity.consumer)
         self.committer = Committers(
-            endpoint,
-            retry=retry,
-            window_ms=window_ms,
-            on_fenced=self.identity.fenced,
-            in_flight=self.in_flight,
-            on_settled=on_settled,
+            partial(
+                Committer,
+                endpoint,
+                retry=retry,
+                window_ms=window_ms,
+                on_fenced=self.identity.fenced,
+                in_flight=self.in_flight,
+            ),
+            on_settled,
         )
         self.guards.on_change(self._recheck)
         self._reclaimer = Reclaimer(

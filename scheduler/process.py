@@ -265,7 +265,7 @@ class SchedulerProcess:
         wanted = changes(self._broker.settings, read_definitions(self._link, self._keys))
         if wanted:
             # Of two leaders with other settings, the last one decides. Refused if somebody else
-            # has changed them since: then the next turn looks again.
+            # has changed them since, or if the server stores no more.
             call = scripts.apply(self._keys, self.name, MOST_SCHEDULES, wanted)
             try:
                 with term.links.borrow() as link:

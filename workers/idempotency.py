@@ -73,9 +73,9 @@ class Idempotency(Middleware):
     of the same actor and key in one work queue, one at a time runs its handler, and none once one
     is done, for as long as the key is remembered. Events with the same business key must therefore
     share their partition key. A handler that raises frees its key, except where it was interrupted
-    (time limit, shutdown) or raises `UncertainOutcome`. What is read
-    together shares one round trip; a delivery that comes alone, or has another `on_uncertain` than
-    `rerun`, costs one, shared by those that ask at the same moment. Without a key it costs nothing.
+    (time limit, shutdown) or raises `UncertainOutcome`. What is read together shares one round
+    trip; a delivery that comes alone, or has another `on_uncertain` than `rerun`, costs one, shared
+    by those that ask at the same moment. Without a key it costs nothing.
 
     Thread-safe. It must come behind other middleware that turns deliveries away.
     """
