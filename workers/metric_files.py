@@ -35,14 +35,20 @@ _HEADER = 8
 _numbers = itertools.count()
 
 
-def start_time(pid: int) -> int:
-    """When a process began, in the kernel's ticks; 0 where that cannot be known."""
+def _stat(pid: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; empty where that cannot be known."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return 0
+        return []
     # The second field is the program's name and may hold anything, brackets too.
-    return int(text.rpartition(")")[2].split()[19])
+    return text.rpartition(")")[2].split()
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in the kernel's ticks; 0 where that cannot be known."""
+    stat = _stat(pid)
+    return int(stat[19]) if stat else 0
 
 
 def process_id(pid: int) -> str:
@@ -51,7 +57,8 @@ def process_id(pid: int) -> str:
 
 
 def is_alive(process: str) -> bool:
-    """Whether a process lives, by the name that `process_id` gave it, or by its pid alone."""
+    """Whether a process lives, by the name that `process_id` gave it, or by its pid alone. One that
+    has ended and that its parent has not asked about yet does not."""
     parts = process.split("-")
     if not parts[0].isdigit():
         return True  # none of ours: leave it
@@ -62,7 +69,10 @@ def is_alive(process: str) -> bool:
         return False
     except OSError:
         return True
-    begun = start_time(pid)
+    stat = _stat(pid)
+    if stat and stat[0] in "ZX":
+        return False
+    begun = int(stat[19]) if stat else 0
     return not (len(parts) > 1 and begun and parts[1] not in ("0", str(begun)))
 
 

@@ -189,7 +189,7 @@ def test_a_scrape_after_kill_9_keeps_the_counts_of_the_dead(
                 path.read_bytes().count(b"started_to_done") > 0
                 for path in (tmp_path / "shared").glob("histogram_*.db")
             ]
-            return len(done) == 2
+            return sum(done) == 2
 
         wait_until(both_have_done_some)
         before = wait_until(lambda: _fetch(first.log).outcomes("default"))

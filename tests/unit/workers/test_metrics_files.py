@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,14 @@ subprocess.Popen([sys.executable, "-u", "-c", sys.argv[1]]).wait()
     assert child.stderr.count("cannot be served on") == 1
     child.signal(signal.SIGKILL)
     wait_gone(pid)
+
+
+def test_a_process_that_has_ended_and_was_not_asked_about_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        name = process_id(child.pid)
+        assert is_alive(name)
+        child.kill()
+        wait_gone(child.pid)  # it has ended, and is still there: `wait` comes with the block's end
+        assert child.returncode is None
+        assert not is_alive(name)
+        assert not is_alive(str(child.pid))
